@@ -1,0 +1,1 @@
+"""A Label Studio ML backend for SAM 2."""

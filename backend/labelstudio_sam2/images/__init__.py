@@ -1,0 +1,1 @@
+"""Untrusted pictures: fetched under guard, decoded within limits, known by their content."""

@@ -1,0 +1,1 @@
+"""Label Studio's dialect: its requests, its labeling configurations, its regions."""

@@ -1,0 +1,1 @@
+"""Running it: logging, and later metrics and pages."""

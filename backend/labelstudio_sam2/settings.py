@@ -1,0 +1,94 @@
+"""Every setting, once. Each is an environment variable of the field's name in capitals; README has the table."""
+
+from pathlib import Path
+from typing import Annotated, Literal, Self, TypeAlias
+
+from pydantic import AnyHttpUrl, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+Device: TypeAlias = Literal["auto", "cuda", "mps", "cpu"]
+Precision: TypeAlias = Literal["auto", "fp32", "fp16", "bf16"]
+
+
+class SettingsError(Exception):
+    """A setting is wrong; the message names the variable and says what is wanted, a line each."""
+
+
+class Settings(BaseSettings):
+    """The backend's settings, read from the environment."""
+
+    model_config = SettingsConfigDict(env_ignore_empty=True, extra="ignore", frozen=True, protected_namespaces=())
+
+    # Label Studio
+    label_studio_url: AnyHttpUrl | None = Field(
+        None, description="Where this backend reaches Label Studio, such as http://label-studio:8080"
+    )
+    label_studio_api_key: SecretStr | None = Field(
+        None, description="A personal access token or a legacy token of Label Studio, to fetch pictures with"
+    )
+    allowed_image_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="Further hosts pictures may come from: host or host:port, comma-separated"
+    )
+    basic_auth_user: str | None = Field(None, description="User name that Label Studio must send (Basic auth)")
+    basic_auth_pass: SecretStr | None = Field(None, description="Password that Label Studio must send (Basic auth)")
+
+    # model
+    model: str = Field(
+        "sam2/hiera_small",
+        description="nano, sam2/hiera_tiny, sam2/hiera_small, sam2/hiera_b_plus, sam2/hiera_large, the same with "
+        "sam2.0/ for the older checkpoints, or the path of a checkpoint",
+    )
+    model_config_file: Path | None = Field(None, description="The config (YAML) of a checkpoint of your own")
+    weights_dir: Path = Field(Path("weights"), description="Folder with the official checkpoints")
+    device: Device = Field("auto", description="auto takes cuda, then mps, then cpu")
+    precision: Precision = Field("auto", description="Of the image encoder; auto: bf16 or fp16 on cuda, else fp32")
+    embedding_cache_mb: int = Field(2048, ge=1, description="Memory for embeddings on the device, in MiB")
+
+    # server
+    host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 inside a container")
+    port: int = Field(9090, ge=0, le=65535, description="Port to listen on")
+    threads: int = Field(8, ge=2, le=256, description="Requests served at once")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Bodies are never logged")
+
+    # limits
+    max_request_mb: int = Field(16, ge=1, description="Largest request body, in MB")
+    max_image_mb: int = Field(50, ge=1, description="Largest picture file, in MB")
+    max_image_megapixels: int = Field(50, ge=1, description="Largest picture, in megapixels")
+    max_waiting: int = Field(32, ge=1, description="Requests that may wait for the device before others get 503")
+    request_seconds: float = Field(60, gt=0, description="How long a request may wait for the device")
+    image_connect_seconds: float = Field(3, gt=0, description="Deadline to connect to a picture's server")
+    image_download_seconds: float = Field(15, gt=0, description="Deadline of a whole picture download")
+    image_revalidate_seconds: float = Field(
+        10, ge=0, description="How long a picture seen at an address is taken as unchanged without asking its server"
+    )
+
+    @field_validator("allowed_image_hosts", mode="before")
+    @classmethod
+    def _split_hosts(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(host.strip().lower() for host in value.split(",") if host.strip())
+        return value
+
+    @field_validator("log_level", mode="before")
+    @classmethod
+    def _upper(cls, value: object) -> object:
+        return value.upper() if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _auth_is_whole(self) -> Self:
+        if bool(self.basic_auth_user) != bool(self.basic_auth_pass):
+            raise ValueError("BASIC_AUTH_USER and BASIC_AUTH_PASS go together: set both or none")
+        return self
+
+
+def load_settings(**overrides: object) -> Settings:
+    """Read the settings from the environment; overrides (by field name) win over it.
+
+    Raises:
+        SettingsError: One or more variables are wrong; all are named.
+    """
+    try:
+        return Settings(**{name: value for name, value in overrides.items() if value is not None})  # type: ignore[arg-type]
+    except ValidationError as error:
+        lines = [f"{'_'.join(map(str, e['loc'])).upper() or 'settings'}: {e['msg']}" for e in error.errors()]
+        raise SettingsError("\n".join(lines)) from None
