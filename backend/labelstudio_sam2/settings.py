@@ -10,7 +10,7 @@ Device: TypeAlias = Literal["auto", "cuda", "mps", "cpu"]
 Precision: TypeAlias = Literal["auto", "fp32", "fp16", "bf16"]
 
 
-class SettingsError(Exception):
+class SettingsError(ValueError):
     """A setting is wrong; the message names the variable and says what is wanted, a line each."""
 
 

@@ -1,0 +1,142 @@
+"""The demo's project in Label Studio, made through its REST API; a repeated step adds only what lacks."""
+
+import io
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any, Self, TypeAlias
+
+import httpx
+from PIL import Image as PilImage
+
+from labelstudio_sam2.demo.scenes import Scene, draw_scenes
+
+Json: TypeAlias = Any
+
+TITLE = "SAM 2 demo"
+LABEL_CONFIG = """\
+<View>
+  <View style="display: flex; gap: 3em">
+    <View>
+      <Header value="Click with" size="5"/>
+      <KeyPointLabels name="point" toName="image" smart="true" smartOnly="true" showInline="true">
+        <Label value="Fruit" background="#7048e8" hotkey="1"/>
+        <Label value="Leaf" background="#0ca678" hotkey="2"/>
+        <Label value="Thing" background="#e64980" hotkey="3"/>
+      </KeyPointLabels>
+    </View>
+    <View>
+      <Header value="Draw a box with" size="5"/>
+      <RectangleLabels name="box" toName="image" smart="true" smartOnly="true" showInline="true">
+        <Label value="Fruit" background="#7048e8" hotkey="4"/>
+        <Label value="Leaf" background="#0ca678" hotkey="5"/>
+        <Label value="Thing" background="#e64980" hotkey="6"/>
+      </RectangleLabels>
+    </View>
+    <View>
+      <Header value="Paint with" size="5"/>
+      <BrushLabels name="mask" toName="image" smart="false" showInline="true">
+        <Label value="Fruit" background="#7048e8" hotkey="7"/>
+        <Label value="Leaf" background="#0ca678" hotkey="8"/>
+        <Label value="Thing" background="#e64980" hotkey="9"/>
+      </BrushLabels>
+    </View>
+  </View>
+  <Image name="image" value="$image" zoom="true" zoomControl="true"/>
+</View>
+"""
+REQUEST_SECONDS = 60
+"""Label Studio is slow right after its first start."""
+
+
+class LabelStudioClient:
+    """The few calls of Label Studio's REST API that the demo needs. Not thread-safe.
+
+    Every method raises `httpx.HTTPError` where Label Studio cannot be reached or answers with an error.
+    """
+
+    def __init__(self, url: str, token: str) -> None:
+        """Talk to the Label Studio at a URL, with a legacy token. Sends nothing yet."""
+        self._http = httpx.Client(
+            base_url=url,
+            headers={"Authorization": f"Token {token}"},
+            timeout=REQUEST_SECONDS,
+            trust_env=False,  # a proxy must not get between two processes of this machine
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._http.close()
+
+    def find_project(self, project_id: int) -> Json | None:
+        """Return a project, or None where it is gone."""
+        answer = self._http.get(f"/api/projects/{project_id}/")
+        if answer.status_code == httpx.codes.NOT_FOUND:
+            return None
+        return answer.raise_for_status().json()
+
+    def create_project(self, title: str, label_config: str) -> Json:
+        """Create an empty project and return it."""
+        project = {"title": title, "label_config": label_config}
+        return self._http.post("/api/projects/", json=project).raise_for_status().json()
+
+    def import_scenes(self, project_id: int, scenes: Sequence[Scene]) -> None:
+        """Upload pictures as PNG files, one task each, in the given order."""
+        for scene in scenes:
+            files = {"file": (f"{scene.name}.png", _png(scene), "image/png")}
+            self._http.post(f"/api/projects/{project_id}/import", files=files).raise_for_status()
+
+    def connect_backend(self, project_id: int, url: str) -> None:
+        """Connect the ML backend at a URL for interactive use, or move an older connection there."""
+        wanted = {"project": project_id, "title": "SAM 2", "url": url, "is_interactive": True}
+        connected = self._http.get("/api/ml", params={"project": project_id}).raise_for_status().json()
+        if not connected:
+            self._http.post("/api/ml", json=wanted).raise_for_status()
+        elif connected[0]["url"].rstrip("/") != url or not connected[0]["is_interactive"]:
+            self._http.patch(f"/api/ml/{connected[0]['id']}", json=wanted).raise_for_status()
+
+    def tasks(self, project_id: int) -> list[Json]:
+        """Return a project's tasks, oldest first, with their data."""
+        query: dict[str, str | int] = {"project": project_id, "fields": "all", "page_size": 100}
+        answer = self._http.get("/api/tasks", params=query).raise_for_status().json()
+        return sorted(answer["tasks"], key=lambda task: int(task["id"]))
+
+    def annotations(self, task_id: int) -> list[Json]:
+        """Return what was submitted on a task, oldest first."""
+        answer = self._http.get(f"/api/tasks/{task_id}/annotations/").raise_for_status().json()
+        return sorted(answer, key=lambda annotation: int(annotation["id"]))
+
+    def drafts(self, task_id: int) -> list[Json]:
+        """Return what stands unsubmitted on a task."""
+        drafts: list[Json] = self._http.get(f"/api/tasks/{task_id}/drafts").raise_for_status().json()
+        return drafts
+
+
+def prepare_project(client: LabelStudioClient, project_id: int | None, backend_url: str) -> int:
+    """Make the demo's project ready and return its id; an existing one keeps its tasks and annotations.
+
+    Args:
+        client: Label Studio.
+        project_id: The project of an earlier run, or None.
+        backend_url: Where Label Studio reaches the ML backend.
+
+    Raises:
+        httpx.HTTPError: Label Studio refused a step; the steps done so far stay.
+    """
+    project = None if project_id is None else client.find_project(project_id)
+    if project is None:
+        project = client.create_project(TITLE, LABEL_CONFIG)
+    found = int(project["id"])
+    if project["task_number"] == 0:
+        client.import_scenes(found, draw_scenes())
+    client.connect_backend(found, backend_url)
+    return found
+
+
+def _png(scene: Scene) -> bytes:
+    buffer = io.BytesIO()
+    PilImage.fromarray(scene.image).save(buffer, "PNG")
+    return buffer.getvalue()

@@ -1,0 +1,200 @@
+"""One request of Label Studio from prompt to prediction: the order of the steps, and nothing else."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from labelstudio_sam2.errors import BadRequestError
+from labelstudio_sam2.labelstudio.editing import box_around, edit_prompt, edit_under
+from labelstudio_sam2.labelstudio.label_config import AnswerTag, ImageTag, LabelConfig, parse_label_config
+from labelstudio_sam2.labelstudio.predictions import answer_regions
+from labelstudio_sam2.labelstudio.prompts import box_prompt, clicks_of, newest_prompts, prompts_of
+from labelstudio_sam2.labelstudio.regions import DrawnRegion, check_size, drawn_regions
+from labelstudio_sam2.labelstudio.wire import Context, PredictRequest, Task, annotated_regions, newest_draft
+from labelstudio_sam2.segmenter.prompt import Image, Mask, Prompt, Segmentation
+
+logger = logging.getLogger(__name__)
+
+MAX_TASKS = 100
+
+
+class Picture(Protocol):
+    """An image known by its content, not yet decoded."""
+
+    @property
+    def sha256(self) -> str:
+        """Of the file's bytes, in hex."""
+        ...
+
+    @property
+    def size_hw(self) -> tuple[int, int]:
+        """(H, W) upright."""
+        ...
+
+    def load(self) -> Image:
+        """Return the (H, W, 3) uint8 RGB image, upright."""
+        ...
+
+
+class Pictures(Protocol):
+    """Finds the picture behind an address in a task's data."""
+
+    def find(self, address: str, *, project: str, task_id: int | None) -> Picture:
+        """Return the picture; downloads it only if it is not known or has changed."""
+        ...
+
+
+class Segmenter(Protocol):
+    """Answers prompts on pictures."""
+
+    @property
+    def model_version(self) -> str:
+        """Names model, checkpoint and precision."""
+        ...
+
+    def segment(self, picture: Picture, prompts: Sequence[Prompt]) -> list[Segmentation]:
+        """Return what the model sees at each prompt, in their order."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Ask:
+    """One object the annotator asks for, and where its mask goes.
+
+    Attributes:
+        prompt: For SAM 2.
+        tags: Where the answer goes.
+        region_id: The id of the region that the answer replaces, or None for a new object.
+        within: (H, W) bool; the answer may not grow beyond it.
+    """
+
+    prompt: Prompt
+    tags: Sequence[AnswerTag]
+    region_id: str | None = None
+    within: Mask | None = None
+
+
+class Assistant:
+    """Turns Label Studio's requests into its predictions. Thread-safe; keeps nothing between requests.
+
+    Args:
+        pictures: Where pictures come from.
+        segmenter: Who finds the masks.
+    """
+
+    def __init__(self, pictures: Pictures, segmenter: Segmenter) -> None:
+        self._pictures = pictures
+        self._segmenter = segmenter
+
+    @property
+    def model_version(self) -> str:
+        """Names model, checkpoint and precision; the same in `/setup` and in every prediction."""
+        return self._segmenter.model_version
+
+    def predict(self, request: PredictRequest) -> list[Any]:
+        """Return one prediction per task.
+
+        Without a context (a task was opened, predictions are retrieved) each is an empty list: Label Studio then stores
+        nothing, while an empty result would become an empty prediction of every task.
+
+        Raises:
+            BackendError: Whatever the catalogue says.
+        """
+        if len(request.tasks) > MAX_TASKS:
+            raise BadRequestError(f"tasks: at most {MAX_TASKS} at once, got {len(request.tasks)}")
+        context = request.context
+        if context is None or not context.result:
+            return [[] for _ in request.tasks]
+        config = parse_label_config(request.label_config)
+        project = str(request.project or "").partition(".")[0]
+        return [self._answer(task, context, config, project) for task in request.tasks]
+
+    def _answer(self, task: Task, context: Context, config: LabelConfig, project: str) -> dict[str, Any]:
+        regions = newest_prompts(context)
+        newest = regions[-1]
+        to_name, item_index = newest.image
+        tags = config.answer_tags(to_name, newest.labels_from, newest.class_names)
+        address = image_address(task, config.image(to_name), item_index)
+        picture = self._pictures.find(address, project=project, task_id=_number(task.id))
+        for region in regions:
+            check_size(region, picture.size_hw)
+        asks = _asks(task, regions, config, tags, picture.size_hw)
+        segmentations = self._segmenter.segment(picture, [ask.prompt for ask in asks]) if asks else []
+        results, scores = [], []
+        for ask, segmentation in zip(asks, segmentations, strict=True):
+            mask = segmentation.mask() if ask.within is None else segmentation.mask() & ask.within
+            score = float(np.clip(segmentation.score, 0.0, 1.0))
+            scores.append(score)
+            for tag in ask.tags:
+                results += answer_regions(mask, score, tag, region_id=ask.region_id, item_index=item_index)
+        return {"result": results, "score": min(scores, default=0.0), "model_version": self.model_version}
+
+
+def image_address(task: Task, tag: ImageTag, item_index: int | None) -> str:
+    """Return the address of the image that was prompted on.
+
+    Raises:
+        BadRequestError: The task has no such address, or does not say which of several is meant.
+    """
+    value = task.data.get(tag.data_key)
+    where = f"tasks[0].data.{tag.data_key}"
+    if tag.is_list:
+        if not isinstance(value, list):
+            raise BadRequestError(f"{where} must be a list of image addresses")
+        if item_index is None and len(value) != 1:
+            raise BadRequestError(f"{where} has {len(value)} images, a region must say which with item_index")
+        if not 0 <= (item_index or 0) < len(value):
+            raise BadRequestError(f"item_index is {item_index}, {where} has {len(value)} images")
+        value = value[item_index or 0]
+    if not isinstance(value, str) or not value:
+        raise BadRequestError(f"{where} must be an image address")
+    return value
+
+
+def _asks(
+    task: Task, regions: Sequence[DrawnRegion], config: LabelConfig, tags: Sequence[AnswerTag], size_hw: tuple[int, int]
+) -> list[Ask]:
+    if any(region.kind != "keypoint" for region in regions):
+        return [Ask(prompt, tags) for prompt in prompts_of(regions, size_hw)]
+    clicks = clicks_of(regions, size_hw)
+    newest = regions[-1]
+    values = config.label_values(newest.labels_from, newest.class_names)
+
+    def is_same_class(region: DrawnRegion) -> bool:
+        return region.image == newest.image and config.label_values(region.labels_from, region.class_names) == values
+
+    draft = newest_draft(task)
+    on_screen = drawn_regions(annotated_regions(task) if draft is None else draft)
+    edited = edit_under(clicks.coords[0], on_screen, size_hw, is_same_class=is_same_class)
+    if edited is not None:
+        edit = edit_prompt(edited, clicks, size_hw)
+        return [Ask(edit.prompt, [_tag_of(edited, config)], region_id=edited.id, within=edit.within)]
+    box = box_around(clicks.coords[0], on_screen, size_hw, is_same_class=is_same_class)
+    if box is not None:
+        return [Ask(box_prompt(box, size_hw, clicks), tags)]
+    if not clicks.labels.any():
+        logger.info("only negative clicks and nothing of the class under them: there is nothing to take away from")
+        return []
+    return [Ask(prompt, tags) for prompt in prompts_of(regions, size_hw)]
+
+
+def _tag_of(region: DrawnRegion, config: LabelConfig) -> AnswerTag:
+    """Return the answer tag that keeps a region where it is and what it is."""
+    from_name, to_name = region.geometry.from_name, region.geometry.to_name
+    return AnswerTag(
+        from_name,
+        to_name,
+        "polygon" if region.kind == "polygon" else "brush",
+        labels_from=region.labels_from if region.labels_from != from_name else None,
+        class_names=region.class_names,
+        tolerance=config.tolerance(from_name),
+    )
+
+
+def _number(task_id: int | str | None) -> int | None:
+    if isinstance(task_id, str):
+        return int(task_id) if task_id.isdecimal() else None
+    return task_id

@@ -1,0 +1,118 @@
+"""A click on a stroke or on an earlier mask edits it: which region it is, and what to ask of SAM 2. Pure.
+
+The editor sends no brush strokes, but every interactive request carries the annotator's draft, saved within about five
+seconds, where a brush region still has its strokes and its eraser strokes apart. A Ctrl+click draws a key point on top
+of a region instead of selecting it, and an answer that re-uses a region's id replaces that region. So the first click
+of a context decides: on a region of its class it edits that region, elsewhere it begins a new object.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from labelstudio_sam2.errors import BackendError
+from labelstudio_sam2.labelstudio.prompts import Clicks, mask_logits, spread_points, stroke_clicks
+from labelstudio_sam2.labelstudio.regions import (
+    DrawnRegion,
+    area_mask,
+    check_size,
+    covers,
+    rectangle_corners,
+    strokes,
+)
+from labelstudio_sam2.labelstudio.wire import decode_rle
+from labelstudio_sam2.segmenter.prompt import FloatArray, Mask, Prompt
+
+KEPT_POINTS = 6
+"""Points that say what an edited mask should keep."""
+KEPT_POINTS_WHEN_CUTTING = 2
+"""The same where something is taken away: only those farthest from it, the others might lie on it."""
+
+
+@dataclass(frozen=True, eq=False)
+class Edit:
+    """An earlier region that the annotator corrects.
+
+    Attributes:
+        region: Its id and tag are kept.
+        prompt: What to ask.
+        within: (H, W) bool; where only something is taken away, the answer may not grow beyond this earlier mask.
+    """
+
+    region: DrawnRegion
+    prompt: Prompt
+    within: Mask | None = None
+
+
+def edit_under(
+    first_click: FloatArray,
+    regions: Sequence[DrawnRegion],
+    size_hw: tuple[int, int],
+    *,
+    is_same_class: Callable[[DrawnRegion], bool],
+) -> DrawnRegion | None:
+    """Return the topmost brush or polygon region of the class under the click, or None: then it begins a new object.
+
+    A region that cannot be read, or was drawn on another size, is passed over: it is not what was asked.
+    """
+    for region in reversed(regions):
+        if region.kind in ("brush", "polygon") and is_same_class(region) and _lies_under(first_click, region, size_hw):
+            return region
+    return None
+
+
+def box_around(
+    first_click: FloatArray,
+    regions: Sequence[DrawnRegion],
+    size_hw: tuple[int, int],
+    *,
+    is_same_class: Callable[[DrawnRegion], bool],
+) -> DrawnRegion | None:
+    """Return the newest rectangle of the class around the click, or None.
+
+    A smart rectangle that was not accepted yet stays in the draft when the next click is sent: box and clicks ask for
+    one object together.
+    """
+    for region in reversed(regions):
+        if region.kind == "rectangle" and is_same_class(region) and _lies_under(first_click, region, size_hw):
+            return region
+    return None
+
+
+def edit_prompt(region: DrawnRegion, clicks: Clicks, size_hw: tuple[int, int]) -> Edit:
+    """Return what to ask of SAM 2 to correct a region.
+
+    Strokes alone become clicks along them. A finished mask goes in as mask input, with points that keep it and, where
+    it was painted on or erased since, with clicks along those strokes.
+    """
+    drawn = strokes(region, size_hw)
+    asked = stroke_clicks(drawn) + clicks
+    is_finished = region.kind == "polygon" or decode_rle(region.geometry) is not None
+    mask = area_mask(region, size_hw)
+    if not is_finished or not mask.any():
+        return Edit(region, Prompt(point_coords=asked.coords, point_labels=asked.labels))
+    only_cuts = not asked.labels.any()
+    asked = _kept(mask, asked) + asked
+    prompt = Prompt(point_coords=asked.coords, point_labels=asked.labels, mask_input=mask_logits(mask))
+    return Edit(region, prompt, within=mask if only_cuts else None)
+
+
+def _kept(mask: Mask, asked: Clicks) -> Clicks:
+    cuts = asked.coords[asked.labels == 0]
+    points = spread_points(mask, KEPT_POINTS)
+    if len(cuts):
+        nearest_cut = np.hypot(*(points[:, None, :] - cuts[None, :, :]).transpose(2, 0, 1)).min(axis=1)
+        points = points[np.argsort(-nearest_cut, kind="stable")[:KEPT_POINTS_WHEN_CUTTING]]
+    return Clicks(points, np.ones(len(points), np.int32))
+
+
+def _lies_under(click: FloatArray, region: DrawnRegion, size_hw: tuple[int, int]) -> bool:
+    try:
+        check_size(region, size_hw)
+        if region.kind == "rectangle":
+            corners = rectangle_corners(region, size_hw)
+            return bool((click >= corners.min(axis=0)).all() and (click <= corners.max(axis=0)).all())
+        return covers(area_mask(region, size_hw), click)
+    except BackendError:
+        return False

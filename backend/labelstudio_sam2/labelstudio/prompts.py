@@ -1,0 +1,242 @@
+"""The context of a request becomes prompts: regions in, one `Ask` per object out. Pure.
+
+Label Studio sends every click so far of one class, or every rectangle, or every brush region, the newest last. Clicks
+are one object; each rectangle and each brush region is an object of its own.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from labelstudio_sam2.errors import BadPromptError, PromptOutsideError
+from labelstudio_sam2.labelstudio.regions import (
+    DrawnRegion,
+    Stroke,
+    area_mask,
+    covers,
+    drawn_regions,
+    point_pixels,
+    rectangle_corners,
+)
+from labelstudio_sam2.labelstudio.wire import Context
+from labelstudio_sam2.segmenter.prompt import MAX_POINTS, FloatArray, Mask, Prompt
+
+MAX_REGIONS = 1000
+MASK_POINTS = 6
+"""Points that stand for a mask, spread over it."""
+STROKE_POINTS = 16
+"""Points that stand for all strokes of one sign."""
+MASK_LOGIT = 4.0
+"""What a mask's inside is worth as `mask_input`; its outside is worth the negative."""
+MASK_INPUT_SIZE = 256
+
+
+@dataclass(frozen=True, eq=False)
+class Clicks:
+    """Points of one object.
+
+    Attributes:
+        coords: (N, 2) float32 xy in pixels.
+        labels: (N,) int32, 1 for foreground, 0 for background.
+    """
+
+    coords: FloatArray
+    labels: NDArray[np.int32]
+
+    def __add__(self, other: "Clicks") -> "Clicks":
+        return Clicks(np.concatenate([self.coords, other.coords]), np.concatenate([self.labels, other.labels]))
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+NO_CLICKS = Clicks(np.zeros((0, 2), np.float32), np.zeros(0, np.int32))
+
+
+def newest_prompts(context: Context) -> list[DrawnRegion]:
+    """Return the regions that belong together with the newest one: on the same image, of the same classes.
+
+    Raises:
+        BadPromptError: There are none, or more than `MAX_REGIONS`.
+        UnsupportedError: A region is of a kind that SAM 2 cannot be prompted with.
+    """
+    if len(context.result) > MAX_REGIONS:
+        raise BadPromptError(f"a context takes at most {MAX_REGIONS} regions, got {len(context.result)}")
+    regions = drawn_regions(context.result)
+    if not regions:
+        raise BadPromptError("the context holds no region to prompt with")
+    newest = regions[-1]
+    return [
+        region
+        for region in regions
+        if region.image == newest.image and set(region.class_names) == set(newest.class_names)
+    ]
+
+
+def clicks_of(regions: Sequence[DrawnRegion], size_hw: tuple[int, int]) -> Clicks:
+    """Return the key points among the regions as one object's clicks, in drawing order.
+
+    Raises:
+        PromptOutsideError: One lies outside the image.
+    """
+    points = [region for region in regions if region.kind == "keypoint"]
+    if not points:
+        return NO_CLICKS
+    coords = np.stack([point_pixels(region, size_hw) for region in points])
+    height, width = size_hw
+    if not ((coords >= 0) & (coords <= (width, height))).all():
+        raise PromptOutsideError(f"a click lies outside the image of {width} x {height} pixels")
+    return Clicks(coords, np.array([region.is_positive for region in points], np.int32))
+
+
+def prompts_of(regions: Sequence[DrawnRegion], size_hw: tuple[int, int]) -> list[Prompt]:
+    """Return one prompt per object, in drawing order.
+
+    The editor of today sends regions of one kind at a time. Where clicks come along with rectangles or brush regions,
+    each click corrects the newest of them that it lies on, else the newest one.
+
+    Raises:
+        BadPromptError: A region has no size, is not finite, or carries a broken RLE.
+        PromptOutsideError: A region lies outside the image.
+    """
+    clicks = clicks_of(regions, size_hw)
+    areas = [region for region in regions if region.kind != "keypoint"]
+    if not areas:
+        return [Prompt(point_coords=clicks.coords, point_labels=clicks.labels)]
+    masks = [area_mask(region, size_hw) for region in areas]
+    owners = [_owner(masks, point) for point in clicks.coords]
+    prompts = []
+    for index, (region, mask) in enumerate(zip(areas, masks, strict=True)):
+        own = np.array([owner == index for owner in owners], bool)
+        own_clicks = Clicks(clicks.coords[own], clicks.labels[own])
+        if region.kind == "rectangle":
+            prompts.append(box_prompt(region, size_hw, own_clicks))
+        else:
+            prompts.append(mask_prompt(mask, own_clicks))
+    return prompts
+
+
+def box_prompt(region: DrawnRegion, size_hw: tuple[int, int], clicks: Clicks) -> Prompt:
+    """Return the prompt of a rectangle; a turned one is the box around it, with the rectangle itself as mask input.
+
+    Raises:
+        BadPromptError: It has no area.
+        PromptOutsideError: It lies outside the image.
+    """
+    corners = rectangle_corners(region, size_hw)
+    if not np.isfinite(corners).all():
+        raise BadPromptError("a rectangle must be finite numbers")
+    height, width = size_hw
+    low, high = corners.min(axis=0), corners.max(axis=0)
+    if (high <= 0).any() or low[0] >= width or low[1] >= height:
+        raise PromptOutsideError(f"a rectangle lies outside the image of {width} x {height} pixels")
+    box = np.clip(np.concatenate([low, high]), 0, [width, height, width, height]).astype(np.float32)
+    if not (box[2:] > box[:2]).all():
+        raise BadPromptError("a rectangle must have an area")
+    is_turned = region.value.rotation % 90 != 0
+    mask_input = mask_logits(area_mask(region, size_hw)) if is_turned else None
+    return Prompt(point_coords=clicks.coords, point_labels=clicks.labels, box=box, mask_input=mask_input)
+
+
+def mask_prompt(mask: Mask, clicks: Clicks) -> Prompt:
+    """Return the prompt that a rough mask stands for: its box, points spread over it, and itself as mask input.
+
+    SAM 2 follows a mask alone badly (facebookresearch/sam2 issue 327), together with box and points well.
+
+    Raises:
+        BadPromptError: The mask is empty.
+    """
+    if not mask.any():
+        raise BadPromptError("a brush region is empty")
+    points = spread_points(mask, MASK_POINTS)
+    spread = Clicks(points, np.ones(len(points), np.int32)) + clicks
+    return Prompt(
+        point_coords=spread.coords[-MAX_POINTS:],
+        point_labels=spread.labels[-MAX_POINTS:],
+        box=mask_box(mask),
+        mask_input=mask_logits(mask),
+    )
+
+
+def stroke_clicks(drawn: Sequence[Stroke]) -> Clicks:
+    """Return points along the strokes: positive along what was painted, negative along what was erased.
+
+    A place that a later stroke of the other sign covers counts for nothing: the annotator changed their mind there.
+    """
+    clicks = NO_CLICKS
+    for adds in (True, False):
+        paths = []
+        for index, stroke in enumerate(drawn):
+            if stroke.adds != adds:
+                continue
+            path = _along(stroke.path, spacing=max(stroke.radius / 2, 1.0))
+            for later in drawn[index + 1 :]:
+                if later.adds != adds:
+                    path = path[~later.covers(path)]
+            paths.append(path)
+        points = np.concatenate(paths) if paths else np.zeros((0, 2), np.float32)
+        points = points[_far_apart(points, STROKE_POINTS)]
+        clicks += Clicks(points, np.full(len(points), int(adds), np.int32))
+    return clicks
+
+
+def mask_box(mask: Mask) -> FloatArray:
+    """Return the box around a mask that is not empty, (4,) float32 xyxy in pixels."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    return np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1], np.float32)
+
+
+def mask_logits(mask: Mask) -> FloatArray:
+    """Return a mask as `mask_input`, (1, 256, 256) float32 logits from -`MASK_LOGIT` to `MASK_LOGIT`."""
+    size_wh = (MASK_INPUT_SIZE, MASK_INPUT_SIZE)
+    share = cv2.resize(mask.astype(np.float32), size_wh, interpolation=cv2.INTER_AREA)
+    return np.asarray((share * 2 - 1) * MASK_LOGIT, np.float32)[None]
+
+
+def spread_points(mask: Mask, count: int) -> FloatArray:
+    """Return up to `count` points well inside a mask and far from each other, (N, 2) float32 xy in pixels.
+
+    The first is the one farthest from the mask's edge; each next one is the farthest from those before.
+    """
+    scale = max(1, max(mask.shape) // 256)
+    small = np.pad(mask[::scale, ::scale].astype(np.uint8), 1)
+    depth = cv2.distanceTransform(small, cv2.DIST_L2, 3)[1:-1, 1:-1]
+    if not depth.any():
+        rows, columns = np.nonzero(mask)
+        return np.array([[columns[0] + 0.5, rows[0] + 0.5]], np.float32)
+    rows, columns = np.nonzero(depth >= depth.max() * 0.4)
+    deepest = int(np.argmax(depth[rows, columns]))
+    inside = np.stack([columns, rows], axis=1).astype(np.float32) * scale + 0.5
+    return inside[_far_apart(inside, count, first=deepest)]
+
+
+def _owner(masks: Sequence[Mask], point: FloatArray) -> int:
+    """Return the index of the newest mask the point lies on, else of the newest mask."""
+    for index in range(len(masks) - 1, -1, -1):
+        if covers(masks[index], point):
+            return index
+    return len(masks) - 1
+
+
+def _along(path: FloatArray, spacing: float) -> FloatArray:
+    """Return points along a path at equal distances, its ends among them, (N, 2) float32."""
+    steps = np.hypot(*np.diff(path, axis=0).T) if len(path) > 1 else np.zeros(0)
+    travelled = np.concatenate([[0.0], np.cumsum(steps)])
+    count = min(int(travelled[-1] / spacing) + 2, 512)
+    at = np.linspace(0.0, travelled[-1], count)
+    return np.stack([np.interp(at, travelled, path[:, axis]) for axis in (0, 1)], axis=1).astype(np.float32)
+
+
+def _far_apart(points: FloatArray, count: int, first: int = 0) -> NDArray[np.intp]:
+    """Return the indices of up to `count` distinct points, each as far as can be from those chosen before."""
+    if not len(points):
+        return np.zeros(0, np.intp)
+    chosen = [first]
+    distance = ((points - points[first]) ** 2).sum(axis=1)
+    while len(chosen) < count and distance.max() > 0:
+        chosen.append(int(np.argmax(distance)))
+        distance = np.minimum(distance, ((points - points[chosen[-1]]) ** 2).sum(axis=1))
+    return np.array(chosen, np.intp)

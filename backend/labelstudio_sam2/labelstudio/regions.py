@@ -1,0 +1,214 @@
+"""Label Studio's regions in pixels: percent are turned into pixels here, once."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from labelstudio_sam2.errors import BadPromptError, RotatedImageError, SizeMismatchError, UnsupportedError
+from labelstudio_sam2.labelstudio.brush_rle import decode_brush_rle
+from labelstudio_sam2.labelstudio.wire import Region, RegionValue, decode_rle
+from labelstudio_sam2.segmenter.prompt import FloatArray, Mask
+
+
+@dataclass(frozen=True)
+class DrawnRegion:
+    """One region the annotator drew: its geometry and classes, which Label Studio may send as two results of one id.
+
+    Attributes:
+        geometry: The result that says where it is.
+        kind: The geometry's type without `labels`: `keypoint`, `rectangle`, `brush`, `polygon`.
+        class_names: As the labels tag wrote them; empty for an unlabelled region.
+        labels_from: The tag that named the classes.
+    """
+
+    geometry: Region
+    kind: str
+    class_names: tuple[str, ...]
+    labels_from: str
+
+    @property
+    def id(self) -> str:
+        """Its id, the same in every request."""
+        return self.geometry.id
+
+    @property
+    def value(self) -> RegionValue:
+        """Where it is."""
+        return self.geometry.value
+
+    @property
+    def image(self) -> tuple[str, int | None]:
+        """Which image it lies on: the object tag's name and the index within a list of images."""
+        return self.geometry.to_name, self.geometry.item_index
+
+    @property
+    def is_positive(self) -> bool:
+        """Whether it asks for what is there. A click that lost the mark in a draft counts as positive."""
+        return self.geometry.is_positive is not False
+
+
+GEOMETRY_KINDS = ("keypoint", "rectangle", "brush", "polygon")
+
+
+def drawn_regions(results: Iterable[Region]) -> list[DrawnRegion]:
+    """Join the results of each region, in drawing order.
+
+    Plain tags with a global `<Labels>` give two results of one id: the geometry, and a copy of it of type `labels`.
+
+    Raises:
+        UnsupportedError: A region is of a kind that SAM 2 cannot be prompted with.
+    """
+    drawn: dict[str, DrawnRegion] = {}
+    for result in results:
+        kind = result.type.removesuffix("labels")
+        if result.type == "labels":
+            if result.id in drawn:
+                drawn[result.id] = replace(
+                    drawn[result.id], class_names=tuple(result.value.labels or ()), labels_from=result.from_name
+                )
+        elif kind in GEOMETRY_KINDS:
+            drawn[result.id] = DrawnRegion(result, kind, _class_names(result, kind), result.from_name)
+        else:
+            raise UnsupportedError(f"cannot prompt SAM 2 with a region of type {result.type[:40]!r}")
+    return list(drawn.values())
+
+
+def check_size(region: DrawnRegion, size_hw: tuple[int, int]) -> None:
+    """Do nothing if the region was drawn on a picture of this size, upright.
+
+    Raises:
+        SizeMismatchError: It was drawn on another size: the picture changed, or its EXIF orientation was ignored.
+        RotatedImageError: It was drawn on the image turned in the editor.
+    """
+    geometry = region.geometry
+    drawn_hw = geometry.original_height, geometry.original_width
+    if None not in drawn_hw and drawn_hw != size_hw:
+        raise SizeMismatchError(
+            f"region drawn on {drawn_hw[1]} x {drawn_hw[0]}, the picture has {size_hw[1]} x {size_hw[0]} pixels"
+        )
+    if geometry.image_rotation:
+        raise RotatedImageError(f"image_rotation is {geometry.image_rotation:g} degrees, only 0 is supported")
+
+
+def point_pixels(region: DrawnRegion, size_hw: tuple[int, int]) -> FloatArray:
+    """Return a key point, (2,) float32 xy in pixels, unrounded."""
+    return _pixels([[_number(region, "x"), _number(region, "y")]], size_hw).reshape(2)
+
+
+def rectangle_corners(region: DrawnRegion, size_hw: tuple[int, int]) -> FloatArray:
+    """Return a rectangle's corners, (4, 2) float32 xy in pixels, clockwise from the first one.
+
+    Label Studio turns a rectangle by `rotation` degrees clockwise around its first corner, in pixels.
+    """
+    height, width = size_hw
+    origin = np.array([_number(region, "x") / 100 * width, _number(region, "y") / 100 * height])
+    along = np.array([_number(region, "width") / 100 * width, 0.0])
+    down = np.array([0.0, _number(region, "height") / 100 * height])
+    angle = np.deg2rad(region.value.rotation)
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    corners = np.array([[0.0, 0.0], along, along + down, down])
+    return np.asarray(origin + corners @ turn.T, np.float32)
+
+
+@dataclass(frozen=True)
+class Stroke:
+    """One drag of the brush or the eraser.
+
+    Attributes:
+        path: (N, 2) float32 xy in pixels, N >= 1.
+        radius: Half the brush's width, in pixels.
+        adds: False for the eraser.
+    """
+
+    path: FloatArray
+    radius: float
+    adds: bool
+
+    def covers(self, points: FloatArray) -> Mask:
+        """Return which of (N, 2) points lie under the brush, (N,) bool."""
+        starts = self.path[:-1] if len(self.path) > 1 else self.path
+        ends = self.path[1:] if len(self.path) > 1 else self.path
+        along = ends - starts
+        length_squared = np.maximum((along**2).sum(axis=1), 1e-9)
+        offsets = points[:, None, :] - starts[None, :, :]
+        position = np.clip((offsets * along).sum(axis=2) / length_squared, 0.0, 1.0)
+        distance_squared = ((offsets - position[..., None] * along) ** 2).sum(axis=2)
+        return np.asarray((distance_squared <= self.radius**2).any(axis=1))
+
+
+def strokes(region: DrawnRegion, size_hw: tuple[int, int]) -> list[Stroke]:
+    """Return a draft region's strokes in drawing order; none for a finished mask."""
+    drawn = []
+    for touch in region.value.touches or []:
+        path = _pixels(np.reshape(touch.relative_points[: len(touch.relative_points) // 2 * 2], (-1, 2)), size_hw)
+        radius = touch.relative_stroke_width / 100 * size_hw[1] / 2
+        if len(path) and np.isfinite(path).all() and np.isfinite(radius):
+            drawn.append(Stroke(path, max(radius, 0.5), adds=touch.type != "eraser"))
+    return drawn
+
+
+def area_mask(region: DrawnRegion, size_hw: tuple[int, int]) -> Mask:
+    """Return what a rectangle, polygon or brush region covers, (H, W) bool.
+
+    Raises:
+        BadPromptError: Its RLE is broken.
+    """
+    if region.kind == "rectangle":
+        return _filled(rectangle_corners(region, size_hw), size_hw)
+    if region.kind == "polygon":
+        return _filled(_pixels(region.value.points or [], size_hw), size_hw)
+    rle = decode_rle(region.geometry)
+    finished = np.zeros(size_hw, bool) if rle is None else decode_brush_rle(rle, size_hw)
+    return _paint(finished, strokes(region, size_hw))
+
+
+def covers(mask: Mask, point: FloatArray) -> bool:
+    """Return whether a point of the image, (2,) xy in pixels, lies on the mask."""
+    height, width = mask.shape
+    x, y = min(int(point[0]), width - 1), min(int(point[1]), height - 1)
+    return bool(mask[y, x])
+
+
+def _filled(corners: FloatArray, size_hw: tuple[int, int]) -> Mask:
+    mask = np.zeros(size_hw, np.uint8)
+    if len(corners):
+        cv2.fillPoly(mask, [_whole(corners)], 1)
+    return mask.astype(bool)
+
+
+def _paint(mask: Mask, drawn: Sequence[Stroke]) -> Mask:
+    """Return the mask with strokes added and erased in their order."""
+    canvas = mask.astype(np.uint8)
+    for stroke in drawn:
+        color, thickness = int(stroke.adds), max(1, round(stroke.radius * 2))
+        path = _whole(stroke.path)
+        cv2.polylines(canvas, [path], isClosed=False, color=color, thickness=thickness)
+        for x, y in (path[0], path[-1]):
+            cv2.circle(canvas, (int(x), int(y)), round(stroke.radius), color, thickness=-1)
+    return canvas.astype(bool)
+
+
+def _whole(points: FloatArray) -> NDArray[np.int32]:
+    """Return the pixels that points lie in, within what OpenCV can draw."""
+    return np.clip(np.floor(points), -30_000, 30_000).astype(np.int32)
+
+
+def _class_names(result: Region, kind: str) -> tuple[str, ...]:
+    own = getattr(result.value, f"{kind}labels")
+    return tuple(own or result.value.labels or ())
+
+
+def _number(region: DrawnRegion, name: str) -> float:
+    number = getattr(region.value, name)
+    if number is None:
+        raise BadPromptError(f"a {region.kind} region needs value.{name}")
+    return float(number)
+
+
+def _pixels(percent: Sequence[Sequence[float]] | FloatArray, size_hw: tuple[int, int]) -> FloatArray:
+    """Turn (N, 2) xy in percent of the original image into pixels, (N, 2) float32."""
+    height, width = size_hw
+    return np.asarray(np.reshape(np.asarray(percent, np.float64), (-1, 2)) / 100 * (width, height), np.float32)

@@ -1,0 +1,69 @@
+"""Label Studio's protocol over HTTP. Thin: every decision is the assistant's."""
+
+from typing import Protocol
+
+import msgspec
+from flask import Blueprint, Response, jsonify, request
+
+from labelstudio_sam2.labelstudio.assistant import Assistant
+from labelstudio_sam2.labelstudio.wire import decode_predict_request
+
+
+class Readiness(Protocol):
+    """Tells whether the model can be asked."""
+
+    @property
+    def state(self) -> str:
+        """`loading`, `ready` or `failed`."""
+        ...
+
+    def check_ready(self) -> None:
+        """Raise the catalogue's error if not."""
+        ...
+
+
+def label_studio_routes(assistant: Assistant, readiness: Readiness) -> Blueprint:
+    """Return the routes that Label Studio calls.
+
+    `/health`, `/setup` and `/versions` touch neither model nor network: Label Studio waits 1 s for the first and 3 s
+    for the others, and asks several times per page.
+    """
+    routes = Blueprint("labelstudio", __name__)
+
+    @routes.get("/")
+    def index() -> Response:
+        return jsonify(
+            name="labelstudio-sam2",
+            model_version=assistant.model_version,
+            state=readiness.state,
+            routes=["/health", "/ready", "/setup", "/predict", "/webhook", "/versions"],
+        )
+
+    @routes.get("/health")
+    def health() -> Response:
+        return jsonify(status="UP", model_class="SAM2Backend", v=assistant.model_version)
+
+    @routes.get("/ready")
+    def ready() -> Response:
+        readiness.check_ready()
+        return jsonify(status="READY", model_version=assistant.model_version)
+
+    @routes.post("/setup")
+    def setup() -> Response:
+        # The body carries the project owner's token. It is not needed, so it is not even read.
+        return jsonify(model_version=assistant.model_version)
+
+    @routes.get("/versions")
+    def versions() -> Response:
+        return jsonify(versions=[assistant.model_version])
+
+    @routes.post("/predict")
+    def predict() -> Response:
+        results = assistant.predict(decode_predict_request(request.get_data()))
+        return Response(msgspec.json.encode({"results": results}), mimetype="application/json")
+
+    @routes.post("/webhook")
+    def webhook() -> Response:
+        return jsonify(status="ok")
+
+    return routes

@@ -1,0 +1,225 @@
+"""Label Studio's requests as types. Unknown fields are skipped, what a click does not need stays undecoded bytes.
+
+Label Studio posts the whole task with every draft, prediction and annotation on each click, megabytes of brush RLE
+among them. `msgspec.Raw` keeps those parts as a view of the body until a click needs one of them.
+"""
+
+from typing import Any, TypeVar
+
+import msgspec
+
+from labelstudio_sam2.errors import BadJsonError, BadPromptError, BadRequestError
+
+T = TypeVar("T")
+
+_NOTHING = msgspec.Raw(b"null")
+
+
+class Touch(msgspec.Struct, rename="camel", frozen=True):
+    """One drag of the brush or the eraser inside a brush region of a draft.
+
+    Attributes:
+        type: `add` or `eraser`.
+        relative_points: x, y, x, y, … in percent of the original image.
+        relative_stroke_width: In percent of the image's width.
+    """
+
+    type: str
+    relative_points: list[float] = []
+    relative_stroke_width: float = 0.0
+
+
+class RegionValue(msgspec.Struct, frozen=True):
+    """Where a region is and which classes it has; each kind of region fills its own part.
+
+    Attributes:
+        x: Percent of the original width; of the point, or of the rectangle's first corner.
+        y: Percent of the original height.
+        width: Percent of the original width; of a key point only the dot's size on screen.
+        height: Percent of the original height.
+        rotation: Degrees clockwise around the first corner.
+        points: x, y pairs in percent, a polygon's corners.
+        rle: Brush RLE, left undecoded.
+        touches: The strokes of a brush region in a draft.
+    """
+
+    x: float | None = None
+    y: float | None = None
+    width: float | None = None
+    height: float | None = None
+    rotation: float = 0.0
+    points: list[tuple[float, float]] | None = None
+    rle: msgspec.Raw = _NOTHING
+    touches: list[Touch] | None = None
+    labels: list[str] | None = None
+    keypointlabels: list[str] | None = None
+    rectanglelabels: list[str] | None = None
+    brushlabels: list[str] | None = None
+    polygonlabels: list[str] | None = None
+
+
+class Region(msgspec.Struct, frozen=True):
+    """One entry of a `result`.
+
+    Attributes:
+        is_positive: False for a click with Alt; missing on clicks that were saved in a draft and loaded again.
+        item_index: Which image of a `valueList`, or None.
+    """
+
+    id: str
+    type: str
+    from_name: str
+    to_name: str
+    value: RegionValue
+    original_width: int | None = None
+    original_height: int | None = None
+    image_rotation: float | None = None
+    is_positive: bool | None = None
+    item_index: int | None = None
+
+
+class Context(msgspec.Struct, frozen=True):
+    """What the annotator just did: every prompt so far of one kind and class, the newest last."""
+
+    result: list[Region] = []
+
+
+class Params(msgspec.Struct, frozen=True):
+    """The part of a request that tells an interactive one from a batch."""
+
+    context: Context | None = None
+
+
+class Task(msgspec.Struct, frozen=True):
+    """One task. Drafts are only those of the annotator who clicks."""
+
+    id: int | str | None = None
+    data: dict[str, Any] = {}
+    drafts: msgspec.Raw = _NOTHING
+    annotations: msgspec.Raw = _NOTHING
+
+
+class PredictRequest(msgspec.Struct, frozen=True):
+    """The body of `POST /predict`. `project` reads `<id>.<created>`."""
+
+    tasks: list[Task]
+    label_config: str = ""
+    project: str | int | None = None
+    params: Params | None = None
+
+    @property
+    def context(self) -> Context | None:
+        """What the annotator just did; None in a batch, and when a task is opened."""
+        return self.params.context if self.params is not None else None
+
+
+def decode_predict_request(body: bytes) -> PredictRequest:
+    """Read the body of `POST /predict`.
+
+    Raises:
+        BadJsonError: Not UTF-8, not JSON, too deep, or no object.
+        BadRequestError: A field is missing or has the wrong type; the detail names it.
+    """
+    if not body.lstrip(b" \t\r\n").startswith(b"{"):
+        raise BadJsonError("the body must be a JSON object")
+    return _decode(body, PredictRequest)
+
+
+def predict_request(
+    tasks: list[dict[str, Any]],
+    label_config: str,
+    project: str | int | None = None,
+    context: dict[str, Any] | None = None,
+) -> PredictRequest:
+    """Make a request from plain objects, as label-studio-ml hands them over.
+
+    Raises:
+        BadRequestError: A field is missing or has the wrong type; the detail names it.
+    """
+    plain = {"tasks": tasks, "label_config": label_config, "project": project, "params": {"context": context}}
+    return _decode(msgspec.json.encode(plain), PredictRequest)
+
+
+def decode_rle(region: Region) -> list[int] | None:
+    """Return a region's brush RLE as numbers, or None where it has none. Slow for large masks: call it when needed.
+
+    Raises:
+        BadPromptError: It is no list of whole numbers.
+    """
+    try:
+        return msgspec.json.decode(region.value.rle, type=list[int] | None)
+    except msgspec.ValidationError:
+        raise BadPromptError("a brush region's rle must be a list of whole numbers") from None
+
+
+class _Saved(msgspec.Struct, frozen=True):
+    """A draft or an annotation."""
+
+    result: list[msgspec.Raw] = []
+    updated_at: str = ""
+
+
+class _RegionHead(msgspec.Struct, frozen=True):
+    type: str = ""
+    to_name: str = ""
+
+
+def newest_draft(task: Task) -> list[Region] | None:
+    """Return the regions of the annotator's newest draft, or None where nothing was saved yet.
+
+    Regions of tags that have nothing to do with images, or that read otherwise than Label Studio writes them, are left
+    out: what else is in a draft must not keep a click from being answered.
+    """
+    drafts = _saved(task.drafts)
+    if not drafts:
+        return None
+    return _regions(max(drafts, key=lambda draft: draft.updated_at))
+
+
+def annotated_regions(task: Task) -> list[Region]:
+    """Return the regions of every submitted annotation, oldest first."""
+    annotations = sorted(_saved(task.annotations), key=lambda annotation: annotation.updated_at)
+    return [region for annotation in annotations for region in _regions(annotation)]
+
+
+def _saved(raw: msgspec.Raw) -> list[_Saved]:
+    try:
+        return msgspec.json.decode(raw, type=list[_Saved] | None) or []
+    except msgspec.ValidationError:
+        return []
+
+
+def _regions(saved: _Saved) -> list[Region]:
+    regions = []
+    for raw in saved.result:
+        try:
+            head = msgspec.json.decode(raw, type=_RegionHead)
+            if head.type in _GEOMETRIES:
+                regions.append(msgspec.json.decode(raw, type=Region))
+        except msgspec.ValidationError:
+            continue
+    return regions
+
+
+_GEOMETRIES = frozenset(
+    {
+        "labels",
+        "brush",
+        "brushlabels",
+        "keypoint",
+        "keypointlabels",
+        "polygon",
+        "polygonlabels",
+        "rectangle",
+        "rectanglelabels",
+    }
+)
+
+
+def _decode(body: bytes, wanted: type[T]) -> T:
+    try:
+        return msgspec.json.decode(body, type=wanted)
+    except msgspec.ValidationError as error:
+        raise BadRequestError(str(error)) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise BadJsonError(str(error)) from None

@@ -1,0 +1,90 @@
+"""Embeddings in memory, bounded by bytes."""
+
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
+
+
+class Embedding(Protocol):
+    """An image's embedding, as far as a cache cares."""
+
+    @property
+    def nbytes(self) -> int:
+        """Memory it holds on the device."""
+        ...
+
+
+E = TypeVar("E", bound=Embedding)
+
+
+@dataclass(frozen=True)
+class CacheStats:
+    """A moment's figures of a cache."""
+
+    entries: int
+    nbytes: int
+    max_bytes: int
+    hits: int
+    misses: int
+    evictions: int
+
+
+class EmbeddingCache(Generic[E]):
+    """The most recently used embeddings, up to a number of bytes. Thread-safe.
+
+    Embeddings are immutable values, so one that is evicted while a request computes with it stays valid for that
+    request.
+    """
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._lock = threading.Lock()
+        self._entries: OrderedDict[str, E] = OrderedDict()
+        self._nbytes = 0
+        self._hits = self._misses = self._evictions = 0
+
+    def get(self, key: str) -> E | None:
+        """Return the embedding and mark it as just used, or None."""
+        with self._lock:
+            embedding = self._entries.get(key)
+            if embedding is None:
+                self._misses += 1
+                return None
+            self._hits += 1
+            self._entries.move_to_end(key)
+            return embedding
+
+    def peek(self, key: str) -> E | None:
+        """Return the embedding or None, leaving order and figures alone."""
+        with self._lock:
+            return self._entries.get(key)
+
+    def put(self, key: str, embedding: E) -> None:
+        """Keep an embedding; the least recently used ones go to make room. One larger than everything is not kept."""
+        with self._lock:
+            previous = self._entries.pop(key, None)
+            if previous is not None:
+                self._nbytes -= previous.nbytes
+            if embedding.nbytes > self._max_bytes:
+                return
+            self._entries[key] = embedding
+            self._nbytes += embedding.nbytes
+            while self._nbytes > self._max_bytes:
+                _, evicted = self._entries.popitem(last=False)
+                self._nbytes -= evicted.nbytes
+                self._evictions += 1
+
+    def clear(self) -> None:
+        """Forget everything, to give the device's memory back."""
+        with self._lock:
+            self._evictions += len(self._entries)
+            self._entries.clear()
+            self._nbytes = 0
+
+    def stats(self) -> CacheStats:
+        """Return the figures of this moment."""
+        with self._lock:
+            return CacheStats(
+                len(self._entries), self._nbytes, self._max_bytes, self._hits, self._misses, self._evictions
+            )

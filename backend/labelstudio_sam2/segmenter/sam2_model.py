@@ -1,0 +1,316 @@
+"""SAM 2 as a model without state: the only module that imports torch and sam2.
+
+It drives `SAM2Base` itself, because `SAM2ImagePredictor` keeps the picture as state and knows only models of 1024
+pixels. For the official models the numbers are the predictor's.
+
+Attention is left to torch's choice among its kernels, of which the math one is always allowed. Choosing kernels here
+would switch them for the whole process, under other threads' feet.
+"""
+
+import pickle
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import wraps
+from pathlib import Path
+from typing import Any, ParamSpec, Self, TypeVar
+
+import numpy as np
+import safetensors
+import safetensors.torch
+import torch
+import yaml  # type: ignore[import-untyped]
+from hydra.errors import HydraException
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from labelstudio_sam2.errors import GpuMemoryError, ModelUnavailableError
+from labelstudio_sam2.segmenter.prompt import FloatArray, Image, Prompt, Segmentation
+from labelstudio_sam2.segmenter.zoo import ModelSpec
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+MASK_INPUT_LIMIT = 32.0
+"""SAM 2 was trained with mask inputs in -32..32; `SAM2ImagePredictor` clamps what it returns for the next call."""
+
+_MEAN_RGB = (0.485, 0.456, 0.406)
+_STD_RGB = (0.229, 0.224, 0.225)
+_BOX_LABELS = np.array([2, 3], np.int32)
+"""SAM's labels for the top left and the bottom right corner of a box."""
+_DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+_DECODER_EXTRAS = {
+    "dynamic_multimask_via_stability": True,
+    "dynamic_multimask_stability_delta": 0.05,
+    "dynamic_multimask_stability_thresh": 0.98,
+}
+"""What `build_sam2(apply_postprocessing=True)` sets: an unstable single mask yields to the best of the three."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Sam2Embedding:
+    """What the image encoder makes of one image, on the model's device.
+
+    S is the model's input size (1024 for the official models), C its width (256). The tensors are float32, or float16
+    where the encoder ran in less than float32, which halves what a cached image takes.
+
+    Attributes:
+        image_embed: (1, C, S/16, S/16).
+        high_res_feats: (1, C/8, S/4, S/4) and (1, C/4, S/8, S/8), already projected for the mask decoder; empty for a
+            model that does without.
+        size_hw: (H, W) of the original image.
+    """
+
+    image_embed: torch.Tensor
+    high_res_feats: tuple[torch.Tensor, ...]
+    size_hw: tuple[int, int]
+
+    @property
+    def nbytes(self) -> int:
+        """Memory the tensors hold on the device."""
+        return sum(tensor.nbytes for tensor in (self.image_embed, *self.high_res_feats))
+
+
+def load_sam2(spec: ModelSpec, checkpoint: Path, device: str = "auto", precision: str = "auto") -> "Sam2Model":
+    """Build the model and fill it with the checkpoint's weights. Slow: seconds.
+
+    Args:
+        spec: Says which config to build from.
+        checkpoint: Verified file, `.safetensors` or what `torch.load(weights_only=True)` takes; a state dict, alone or
+            under the key `model`.
+        device: `auto` takes cuda, then mps, then cpu.
+        precision: Of the image encoder, `fp32`, `fp16` or `bf16`; `auto` is bf16, else fp16, on cuda, and fp32
+            elsewhere.
+
+    Raises:
+        ModelUnavailableError: Config, checkpoint and machine do not fit together; the detail says which.
+    """
+    net = _build(spec.config_path)
+    state_dict = _read_state_dict(checkpoint)
+    try:
+        net.load_state_dict(state_dict, strict=True)
+    except RuntimeError as error:
+        raise ModelUnavailableError(f"{checkpoint.name} does not fit {spec.config_path.name}: {error}") from error
+    return Sam2Model(net, device=device, precision=precision)
+
+
+def _with_gpu_memory_error(compute: Callable[P, R]) -> Callable[P, R]:
+    """Turn torch's out-of-memory error into `GpuMemoryError`."""
+
+    @wraps(compute)
+    def compute_or_raise(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return compute(*args, **kwargs)
+        except torch.cuda.OutOfMemoryError as error:
+            detail = str(error)
+        # Outside the handler: as the new error's context, the old one would keep its frames' tensors on the device.
+        raise GpuMemoryError(detail)
+
+    return compute_or_raise
+
+
+class Sam2Model:
+    """SAM 2 for pictures. Thread-safe: `embed` and `predict` write nothing into the model.
+
+    (The sine position encoding fills a cache of its own inside `sam2` at the first `embed`; threads that meet there
+    write equal values.)
+
+    Args:
+        net: A `SAM2Base`; moved to the device and set to evaluation here.
+        device: See `load_sam2`.
+        precision: See `load_sam2`.
+
+    Attributes:
+        device: Where it runs, such as `cuda`.
+        precision: What the image encoder computes in: `fp32`, `fp16` or `bf16`.
+
+    Raises:
+        ModelUnavailableError: The machine does not have the device.
+    """
+
+    def __init__(self, net: torch.nn.Module, *, device: str = "auto", precision: str = "auto") -> None:
+        self.device = _choose_device(device)
+        self.precision = _choose_precision(precision, self.device)
+        self._net: Any = _move(net, self.device)
+
+    @classmethod
+    def from_config(cls, config_path: Path, *, seed: int = 0, device: str = "auto", precision: str = "auto") -> Self:
+        """Build a model with random weights, equal for equal seeds: for tests and benchmarks of the numbers alone.
+
+        Raises:
+            ModelUnavailableError: The config cannot be used.
+        """
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            net = _build(config_path)
+        return cls(net, device=device, precision=precision)
+
+    @property
+    def low_res_size(self) -> int:
+        """M, the side of masks as the model makes and takes them: 256 for the official models."""
+        return int(self._net.sam_prompt_encoder.mask_input_size[0])
+
+    @_with_gpu_memory_error
+    def embed(self, image: Image) -> Sam2Embedding:
+        """Run the image encoder. Slow, once per image.
+
+        Args:
+            image: (H, W, 3) uint8 RGB.
+
+        Raises:
+            GpuMemoryError: It does not fit.
+        """
+        # Both modes are a thread's own: entered here, they hold in whichever thread calls.
+        with torch.inference_mode(), self._autocast():
+            pixels = _preprocess(image, self._net.image_size).to(self.device)
+            levels = self._net.forward_image(pixels)["backbone_fpn"][-self._net.num_feature_levels :]
+            *high_res_feats, image_embed = levels
+            if self._net.directly_add_no_mem_embed:
+                image_embed = image_embed + self._net.no_mem_embed.reshape(1, -1, 1, 1)
+            stored = torch.float32 if self.precision == "fp32" else torch.float16
+            return Sam2Embedding(
+                image_embed=image_embed.to(stored),
+                high_res_feats=tuple(level.to(stored) for level in high_res_feats),
+                size_hw=(image.shape[0], image.shape[1]),
+            )
+
+    @_with_gpu_memory_error
+    def predict(self, embedding: Sam2Embedding, prompt: Prompt, *, multimask_output: bool) -> Segmentation:
+        """Run the prompt encoder and the mask decoder, in float32. Fast, once per prompt.
+
+        Args:
+            embedding: Made by this model.
+            prompt: In pixels of the original image.
+            multimask_output: True for three masks; False for one, which is the best of the three where the single
+                one is unstable.
+
+        Raises:
+            GpuMemoryError: It does not fit.
+        """
+        with torch.inference_mode():
+            sparse, dense = self._net.sam_prompt_encoder(
+                points=self._points(prompt, embedding.size_hw), boxes=None, masks=self._mask_input(prompt)
+            )
+            low_res_logits, scores, _, _ = self._net.sam_mask_decoder(
+                image_embeddings=embedding.image_embed.float(),
+                image_pe=self._net.sam_prompt_encoder.get_dense_pe(),
+                sparse_prompt_embeddings=sparse,
+                dense_prompt_embeddings=dense,
+                multimask_output=multimask_output,
+                repeat_image=False,
+                high_res_features=[level.float() for level in embedding.high_res_feats],
+            )
+            return Segmentation(
+                low_res_logits=_to_numpy(low_res_logits[0]), scores=_to_numpy(scores[0]), size_hw=embedding.size_hw
+            )
+
+    def free_memory(self) -> None:
+        """Give the device memory that torch keeps for later back to the driver."""
+        if self.device.startswith("cuda"):
+            torch.cuda.empty_cache()
+        elif self.device == "mps":
+            torch.mps.empty_cache()
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(
+            torch.device(self.device).type, dtype=_DTYPES[self.precision], enabled=self.precision != "fp32"
+        )
+
+    def _points(self, prompt: Prompt, size_hw: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor] | None:
+        """Clicks as (1, N, 2) float32 in the model's pixels and (1, N) int32; a box goes first, as two points."""
+        coords, labels = prompt.point_coords, prompt.point_labels
+        if prompt.box is not None:
+            coords = np.concatenate([prompt.box.reshape(2, 2), coords])
+            labels = np.concatenate([_BOX_LABELS, labels])
+        if len(labels) == 0:
+            return None
+        height, width = size_hw
+        in_model = coords / np.array([width, height], np.float32) * np.float32(self._net.image_size)
+        return (
+            torch.tensor(in_model[None], dtype=torch.float32, device=self.device),
+            torch.tensor(labels[None], dtype=torch.int32, device=self.device),
+        )
+
+    def _mask_input(self, prompt: Prompt) -> torch.Tensor | None:
+        """The mask input as (1, 1, S/4, S/4) float32 logits in -32..32."""
+        if prompt.mask_input is None:
+            return None
+        logits = torch.tensor(prompt.mask_input[None], dtype=torch.float32, device=self.device)
+        logits = logits.clamp(-MASK_INPUT_LIMIT, MASK_INPUT_LIMIT)
+        if logits.shape[-1] == self.low_res_size:
+            return logits
+        size = (self.low_res_size, self.low_res_size)
+        return torch.nn.functional.interpolate(logits, size, mode="bilinear", align_corners=False, antialias=True)
+
+
+def _build(config_path: Path) -> torch.nn.Module:
+    """Build a `SAM2Base` with random weights, as `build_sam2` does but without Hydra's process-wide state."""
+    try:
+        config = OmegaConf.load(config_path)
+        if not isinstance(config, DictConfig) or "model" not in config:
+            raise ModelUnavailableError(f"{config_path} has no entry `model`")
+        for name, value in _DECODER_EXTRAS.items():
+            OmegaConf.update(config, f"model.sam_mask_decoder_extra_args.{name}", value, force_add=True)
+        OmegaConf.resolve(config)
+        net = instantiate(config.model)
+    except (OSError, yaml.YAMLError, OmegaConfBaseException, HydraException) as error:
+        raise ModelUnavailableError(f"{config_path} cannot be used as a model's config: {error}") from error
+    if not isinstance(net, torch.nn.Module):
+        raise ModelUnavailableError(f"{config_path} describes a {type(net).__name__}, no SAM 2 model")
+    return net
+
+
+def _read_state_dict(checkpoint: Path) -> Mapping[str, Any]:
+    """Read a state dict, alone or under the key `model`. Runs no code of the file's."""
+    try:
+        if checkpoint.suffix == ".safetensors":
+            return safetensors.torch.load_file(checkpoint)
+        content = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    except (OSError, EOFError, RuntimeError, pickle.UnpicklingError, safetensors.SafetensorError) as error:
+        raise ModelUnavailableError(
+            f"{checkpoint.name} cannot be loaded; it must hold nothing but tensors: a state dict, alone or under the "
+            f"key `model` ({type(error).__name__})"
+        ) from error
+    state_dict = content.get("model", content) if isinstance(content, Mapping) else content
+    if not isinstance(state_dict, Mapping):
+        raise ModelUnavailableError(f"{checkpoint.name} holds a {type(state_dict).__name__}, no state dict")
+    return state_dict
+
+
+def _choose_device(device: str) -> str:
+    has = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if device == "auto":
+        return next((name for name, there in has.items() if there), "cpu")
+    if not has.get(torch.device(device).type, True):
+        raise ModelUnavailableError(f"DEVICE={device} is asked for, but torch finds none on this machine")
+    return device
+
+
+def _choose_precision(precision: str, device: str) -> str:
+    if precision != "auto":
+        if precision not in _DTYPES:
+            raise ValueError(f"precision must be auto, {', '.join(_DTYPES)}, got {precision!r}")
+        return precision
+    if not device.startswith("cuda"):
+        return "fp32"
+    return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+
+
+def _move(net: torch.nn.Module, device: str) -> torch.nn.Module:
+    # Without gradients autocast keeps no casted weights, a store that threads would share.
+    return _with_gpu_memory_error(net.to)(device).eval().requires_grad_(requires_grad=False)
+
+
+def _preprocess(image: Image, size: int) -> torch.Tensor:
+    """Resize to a square and normalize as `sam2.utils.transforms.SAM2Transforms`: (1, 3, S, S) float32."""
+    pixels = torch.tensor(image).permute(2, 0, 1)[None].float() / 255
+    resized = torch.nn.functional.interpolate(
+        pixels, (size, size), mode="bilinear", align_corners=False, antialias=True
+    )
+    mean, std = (torch.tensor(values).reshape(1, 3, 1, 1) for values in (_MEAN_RGB, _STD_RGB))
+    return (resized - mean) / std
+
+
+def _to_numpy(tensor: torch.Tensor) -> FloatArray:
+    array: FloatArray = tensor.float().cpu().numpy()
+    return array

@@ -1,0 +1,189 @@
+"""The one way to a mask: cached embedding, then one prediction per prompt."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Generic, Literal, Protocol, TypeVar
+
+import numpy as np
+
+from labelstudio_sam2.errors import BackendError, GpuMemoryError, ModelLoadingError, ModelUnavailableError
+from labelstudio_sam2.segmenter.device_queue import DeviceQueue
+from labelstudio_sam2.segmenter.embedding_cache import CacheStats, Embedding, EmbeddingCache
+from labelstudio_sam2.segmenter.prompt import Image, Prompt, Segmentation
+from labelstudio_sam2.single_flight import SingleFlight
+
+logger = logging.getLogger(__name__)
+
+E = TypeVar("E", bound=Embedding)
+
+
+class Picture(Protocol):
+    """An image known by its content, not yet decoded."""
+
+    @property
+    def sha256(self) -> str:
+        """Of the file's bytes, in hex."""
+        ...
+
+    def load(self) -> Image:
+        """Return the (H, W, 3) uint8 RGB image, upright. Slow: decodes, and may download."""
+        ...
+
+
+class Model(Protocol[E]):
+    """A segmentation model without state: embeddings go in and out as values."""
+
+    def embed(self, image: Image) -> E:
+        """Run the image encoder. Slow, once per picture."""
+        ...
+
+    def predict(self, embedding: E, prompt: Prompt, *, multimask_output: bool) -> Segmentation:
+        """Run the prompt encoder and the mask decoder. Fast, once per prompt."""
+        ...
+
+    def free_memory(self) -> None:
+        """Give unused device memory back."""
+        ...
+
+
+class Segmenter(Generic[E]):
+    """Answers prompts on pictures. Thread-safe: no picture is held between calls, embeddings are values.
+
+    Args:
+        load_model: Loads the weights; called once, in the background, by `start`.
+        model_version: Names model, checkpoint and precision; part of the embeddings' keys.
+        cache: Where embeddings stay.
+        device: Decides who may use the device.
+        wait_seconds: How long a request waits for another one that embeds the same picture.
+    """
+
+    def __init__(
+        self,
+        load_model: Callable[[], Model[E]],
+        *,
+        model_version: str,
+        cache: EmbeddingCache[E],
+        device: DeviceQueue,
+        wait_seconds: float = 60,
+    ) -> None:
+        self.model_version = model_version
+        self._load_model = load_model
+        self._cache = cache
+        self._device = device
+        self._wait_seconds = wait_seconds
+        self._model: Model[E] | None = None
+        self._failure: str | None = None
+        self._flights: SingleFlight[str, E] = SingleFlight()
+
+    def start(self) -> threading.Thread:
+        """Load the model in the background; until it is there `segment` raises `ModelLoadingError`."""
+        thread = threading.Thread(target=self._load, name="load-model", daemon=True)
+        thread.start()
+        return thread
+
+    @property
+    def state(self) -> Literal["loading", "ready", "failed"]:
+        """Whether the model can be asked."""
+        if self._model is not None:
+            return "ready"
+        return "failed" if self._failure is not None else "loading"
+
+    def check_ready(self) -> None:
+        """Do nothing if the model can be asked.
+
+        Raises:
+            ModelLoadingError: Not yet.
+            ModelUnavailableError: Never; the message says why.
+        """
+        self._ready_model()
+
+    def cache_stats(self) -> CacheStats:
+        """Return the embedding cache's figures."""
+        return self._cache.stats()
+
+    def segment(
+        self, picture: Picture, prompts: Sequence[Prompt], *, multimask_output: bool | None = None
+    ) -> list[Segmentation]:
+        """Return what the model sees at each prompt, in their order.
+
+        Args:
+            picture: Decoded only if its embedding is not cached.
+            prompts: One per object.
+            multimask_output: Whether to ask for three masks and their scores; by default only for a lone click, as
+                SAM 2 advises: a click is ambiguous, more prompts are not.
+
+        Raises:
+            ModelLoadingError: The weights are not there yet.
+            ModelUnavailableError: They could not be loaded.
+            BusyError: Too many requests wait, or the device was not free in time.
+            GpuMemoryError: The picture does not fit, even with an empty cache.
+        """
+        model = self._ready_model()
+        embedding = self.embed(picture)
+        segmentations = []
+        for prompt in prompts:
+            multimask = prompt.is_ambiguous if multimask_output is None else multimask_output
+            with self._device.turn():
+                segmentations.append(model.predict(embedding, prompt, multimask_output=multimask))
+        return segmentations
+
+    def embed(self, picture: Picture) -> E:
+        """Return the picture's embedding, from the cache if it is there. Equal concurrent calls embed once."""
+        key = f"{self.model_version}:{picture.sha256}"
+        cached = self._cache.get(key)
+        if cached is not None:
+            return cached
+        return self._flights.do(key, lambda: self._embed(key, picture), timeout_seconds=self._wait_seconds)
+
+    def _embed(self, key: str, picture: Picture) -> E:
+        embedded_meanwhile = self._cache.peek(key)
+        if embedded_meanwhile is not None:
+            return embedded_meanwhile
+        model = self._ready_model()
+        image = picture.load()
+        with self._device.turn():
+            started = time.perf_counter()
+            try:
+                embedding = model.embed(image)
+            except GpuMemoryError:
+                logger.warning("no GPU memory left to embed a picture, emptying the cache and trying again")
+                self._cache.clear()
+                model.free_memory()
+                embedding = model.embed(image)
+        self._cache.put(key, embedding)
+        logger.info("embedded a picture", extra={"seconds": round(time.perf_counter() - started, 3)})
+        return embedding
+
+    def _ready_model(self) -> Model[E]:
+        if self._model is not None:
+            return self._model
+        if self._failure is not None:
+            raise ModelUnavailableError(self._failure)
+        raise ModelLoadingError("the weights are still being loaded, /ready tells when they are there")
+
+    def _load(self) -> None:
+        started = time.perf_counter()
+        try:
+            model = self._load_model()
+            _warm_up(model)
+            self._model = model
+        except BackendError as error:
+            self._failure = str(error)
+            logger.error("the model cannot be used: %s", error)  # noqa: TRY400  it is the operator's to mend, no bug
+        except Exception as error:
+            self._failure = f"loading failed: {type(error).__name__}: {error}"
+            logger.exception("the model could not be loaded")
+        else:
+            logger.info(
+                "the model is ready",
+                extra={"model_version": self.model_version, "seconds": round(time.perf_counter() - started, 3)},
+            )
+
+
+def _warm_up(model: Model[E]) -> None:
+    """Make one prediction, so that the first click pays for no lazy set-up and a broken device shows at once."""
+    embedding = model.embed(np.zeros((48, 64, 3), np.uint8))
+    click = Prompt(point_coords=np.array([[32, 24]], np.float32), point_labels=np.array([1], np.int32))
+    model.predict(embedding, click, multimask_output=True)

@@ -1,0 +1,385 @@
+"""SAM 2 without state, held against `SAM2ImagePredictor` number for number."""
+
+import threading
+import warnings
+import weakref
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+from omegaconf import OmegaConf
+from sam2.build_sam import build_sam2
+from sam2.sam2_image_predictor import SAM2ImagePredictor
+
+from labelstudio_sam2.errors import GpuMemoryError, ModelUnavailableError
+from labelstudio_sam2.segmenter.prompt import FloatArray, Image, Mask, Prompt
+from labelstudio_sam2.segmenter.sam2_model import Sam2Embedding, Sam2Model, load_sam2
+from labelstudio_sam2.segmenter.zoo import MODELS
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from labelstudio_sam2.segmenter.segmenter import Model
+
+NANO = MODELS["nano"]
+HEIGHT, WIDTH = 180, 300
+
+
+def ellipse(*, center: tuple[float, float], radii: tuple[float, float]) -> Mask:
+    y, x = np.mgrid[:HEIGHT, :WIDTH] + 0.5
+    inside: Mask = ((x - center[0]) / radii[0]) ** 2 + ((y - center[1]) / radii[1]) ** 2 <= 1
+    return inside
+
+
+def paint(*masks: Mask) -> Image:
+    image = np.full((HEIGHT, WIDTH, 3), (60, 80, 100), np.uint8)
+    for mask, color in zip(masks, [(230, 120, 40), (40, 160, 70)], strict=False):
+        image[mask] = color
+    return image
+
+
+def click(x: float, y: float) -> Prompt:
+    return Prompt(point_coords=np.array([[x, y]], np.float32), point_labels=np.array([1], np.int32))
+
+
+def iou(one: Mask, other: Mask) -> float:
+    return float((one & other).sum() / (one | other).sum())
+
+
+TOP_RIGHT = ellipse(center=(220, 60), radii=(50, 35))
+BOTTOM_LEFT = ellipse(center=(80, 120), radii=(40, 40))
+
+
+@pytest.fixture(scope="module")
+def nano() -> Sam2Model:
+    return load_sam2(NANO, NANO.checkpoint, device="cpu")
+
+
+# The numbers are SAM2ImagePredictor's
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compared:
+    """Our model and the predictor with the same weights, both with the same picture."""
+
+    model: Sam2Model
+    embedding: Sam2Embedding
+    predictor: SAM2ImagePredictor
+
+
+@pytest.fixture(scope="module", params=["nano", "2.1 tiny at 1024", "2.0 tiny at 256"])
+def compared(request: pytest.FixtureRequest, nano: Sam2Model, tmp_path_factory: pytest.TempPathFactory) -> Compared:
+    match request.param:
+        case "nano":
+            model, oracle = nano, build_sam2(f"/{NANO.config_path}", device="cpu")
+        case "2.1 tiny at 1024":
+            model = Sam2Model.from_config(MODELS["sam2/hiera_tiny"].config_path, device="cpu")
+            oracle = build_sam2("configs/sam2.1/sam2.1_hiera_t.yaml", device="cpu")
+        case _:
+            config = OmegaConf.load(MODELS["sam2.0/hiera_tiny"].config_path)
+            OmegaConf.update(config, "model.image_size", 256)
+            path = tmp_path_factory.mktemp("config") / "small.yaml"
+            path.write_text(f"# @package _global_\n{OmegaConf.to_yaml(config)}")
+            model, oracle = Sam2Model.from_config(path, device="cpu"), build_sam2(f"/{path}", device="cpu")
+    oracle.load_state_dict(model._net.state_dict())
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "`torch.jit.script` is deprecated", FutureWarning)  # sam2's own
+        predictor = SAM2ImagePredictor(oracle)
+    predictor._bb_feat_sizes = [(oracle.image_size // stride,) * 2 for stride in (4, 8, 16)]
+    image = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8) // 4 + paint(TOP_RIGHT) // 2
+    predictor.set_image(image)
+    return Compared(model=model, embedding=model.embed(image), predictor=predictor)
+
+
+def test_the_embedding_is_the_predictors(compared: Compared) -> None:
+    features = compared.predictor._features
+
+    torch.testing.assert_close(compared.embedding.image_embed, features["image_embed"], rtol=1e-4, atol=1e-5)
+    assert len(compared.embedding.high_res_feats) == len(features["high_res_feats"]) == 2
+    for ours, theirs in zip(compared.embedding.high_res_feats, features["high_res_feats"], strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("multimask_output", [True, False], ids=["three masks", "one mask"])
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"point_coords": [[220.25, 60.5]], "point_labels": [1]},
+        {"point_coords": [[220, 60], [80, 120], [250, 75]], "point_labels": [1, 0, 1]},
+        {"box": [170, 25, 270, 95]},
+        {"box": [170, 25, 270, 95], "point_coords": [[220, 60], [180, 30]], "point_labels": [1, 0]},
+        {"mask_input": True},
+        {"mask_input": True, "point_coords": [[220, 60]], "point_labels": [1]},
+        {"mask_input": True, "box": [170, 25, 270, 95]},
+    ],
+    ids=["click", "three clicks", "box", "box and clicks", "mask", "mask and click", "mask and box"],
+)
+def test_masks_and_scores_are_the_predictors(compared: Compared, asked: dict[str, Any], multimask_output: bool) -> None:  # noqa: FBT001
+    side = compared.model.low_res_size
+    arrays: dict[str, NDArray[Any]] = {
+        name: np.asarray(value, np.int32 if name == "point_labels" else np.float32) for name, value in asked.items()
+    }
+    if "mask_input" in asked:
+        arrays["mask_input"] = np.linspace(-20, 20, side * side, dtype=np.float32).reshape(1, side, side)
+
+    segmentation = compared.model.predict(compared.embedding, Prompt(**arrays), multimask_output=multimask_output)
+
+    logits, scores, low_res = compared.predictor.predict(
+        **arrays, multimask_output=multimask_output, return_logits=True
+    )
+    assert segmentation.low_res_logits.shape == ((3 if multimask_output else 1), side, side)
+    np.testing.assert_allclose(np.clip(segmentation.low_res_logits, -32, 32), low_res, rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(segmentation.scores, scores, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(segmentation.logits(0), logits[0], rtol=1e-3, atol=1e-2)
+
+
+# What it draws
+
+
+@pytest.mark.parametrize("multimask_output", [True, False], ids=["three masks", "one mask"])
+def test_nano_finds_the_shape_under_a_click(nano: Sam2Model, multimask_output: bool) -> None:  # noqa: FBT001
+    embedding = nano.embed(paint(TOP_RIGHT))
+
+    segmentation = nano.predict(embedding, click(220, 60), multimask_output=multimask_output)
+
+    assert iou(segmentation.mask(), TOP_RIGHT) >= 0.9
+
+
+def test_nano_finds_the_clicked_one_of_two_shapes(nano: Sam2Model) -> None:
+    embedding = nano.embed(paint(TOP_RIGHT, BOTTOM_LEFT))
+
+    segmentation = nano.predict(embedding, click(80, 120), multimask_output=False)
+
+    assert iou(segmentation.mask(), BOTTOM_LEFT) >= 0.9
+
+
+def test_an_image_that_may_not_be_written_to_is_embedded(nano: Sam2Model) -> None:
+    image = paint(TOP_RIGHT)
+    image.setflags(write=False)
+
+    assert nano.embed(image).size_hw == (HEIGHT, WIDTH)
+
+
+def test_low_res_logits_are_not_clamped(nano: Sam2Model) -> None:
+    embedding = nano.embed(paint(TOP_RIGHT))
+
+    segmentation = nano.predict(embedding, click(220, 60), multimask_output=True)
+
+    assert np.abs(segmentation.low_res_logits).max() > 32
+
+
+def test_a_mask_input_beyond_32_counts_as_32(nano: Sam2Model) -> None:
+    embedding = nano.embed(paint(TOP_RIGHT))
+    left_half = np.where(np.arange(64) < 32, 1.0, -1.0).astype(np.float32) * np.ones((1, 64, 1), np.float32)
+
+    at_limit = nano.predict(embedding, Prompt(mask_input=32 * left_half), multimask_output=False)
+    beyond = nano.predict(embedding, Prompt(mask_input=5000 * left_half), multimask_output=False)
+
+    np.testing.assert_array_equal(beyond.low_res_logits, at_limit.low_res_logits)
+
+
+@pytest.mark.parametrize("side", [16, 256])
+def test_a_mask_input_of_another_size_is_resized(nano: Sam2Model, side: int) -> None:
+    embedding = nano.embed(paint(TOP_RIGHT, BOTTOM_LEFT))
+    columns = (np.arange(side) + 0.5) / side
+    right_half = np.where(columns > 0.5, 8.0, -8.0).astype(np.float32) * np.ones((1, side, 1), np.float32)
+
+    segmentation = nano.predict(embedding, Prompt(mask_input=right_half), multimask_output=False)
+
+    assert iou(segmentation.mask(), TOP_RIGHT) > 10 * iou(segmentation.mask(), BOTTOM_LEFT)
+
+
+# Values, threads, memory
+
+
+def test_nbytes_is_what_the_tensors_hold(nano: Sam2Model) -> None:
+    embedding = nano.embed(paint(TOP_RIGHT))
+
+    # S = 256, C = 128: (128 x 16 x 16 + 16 x 64 x 64 + 32 x 32 x 32) x 4 bytes
+    assert embedding.nbytes == (32768 + 65536 + 32768) * 4
+
+
+def test_threads_with_two_pictures_each_get_their_own_mask(nano: Sam2Model) -> None:
+    shapes = {(220.0, 60.0): TOP_RIGHT, (80.0, 120.0): BOTTOM_LEFT}
+    together = threading.Barrier(2)
+
+    def work(center: tuple[float, float]) -> list[FloatArray]:
+        answers = []
+        for _ in range(6):
+            together.wait(timeout=30)
+            embedding = nano.embed(paint(shapes[center]))
+            together.wait(timeout=30)
+            answers.append(nano.predict(embedding, click(*center), multimask_output=True).low_res_logits)
+        return answers
+
+    with ThreadPoolExecutor(2) as threads:
+        answers = dict(zip(shapes, threads.map(work, shapes), strict=True))
+
+    for center, mask in shapes.items():
+        alone = nano.predict(nano.embed(paint(mask)), click(*center), multimask_output=True).low_res_logits
+        for answer in answers[center]:
+            np.testing.assert_allclose(answer, alone, rtol=1e-3, atol=1e-3)
+
+
+def test_embedding_and_predicting_write_nothing_into_the_weights(nano: Sam2Model) -> None:
+    before = {name: tensor.clone() for name, tensor in nano._net.state_dict().items()}
+
+    nano.predict(nano.embed(paint(TOP_RIGHT)), click(220, 60), multimask_output=True)
+
+    after = nano._net.state_dict()
+    assert [name for name in before if not torch.equal(before[name], after[name])] == []
+    assert not any(parameter.requires_grad for parameter in nano._net.parameters())
+
+
+def test_an_explicit_precision_holds_in_worker_threads_and_halves_the_embedding(nano: Sam2Model) -> None:
+    half = load_sam2(NANO, NANO.checkpoint, device="cpu", precision="bf16")
+    image = paint(TOP_RIGHT)
+
+    with ThreadPoolExecutor(1) as thread:
+        in_worker = thread.submit(half.embed, image).result()
+
+    torch.testing.assert_close(in_worker.image_embed, half.embed(image).image_embed, rtol=0, atol=0)
+    full = nano.embed(image)
+    error = (in_worker.image_embed.float() - full.image_embed).abs().max()
+    assert error > full.image_embed.abs().max() / 2**11  # more than rounding to float16 alone would do
+    assert in_worker.nbytes == full.nbytes / 2
+    assert iou(half.predict(in_worker, click(220, 60), multimask_output=False).mask(), TOP_RIGHT) >= 0.9
+
+
+def test_the_math_kernel_of_attention_stays_allowed() -> None:
+    assert torch.backends.cuda.math_sdp_enabled()  # type: ignore[no-untyped-call]
+
+
+class FullDevice(torch.nn.Module):
+    """A net whose device is full: fails half-way, as torch does, with a tensor already made."""
+
+    image_size = 256
+    made: weakref.ref[torch.Tensor]
+
+    def forward_image(self, pixels: torch.Tensor) -> NoReturn:
+        features = pixels + 1
+        self.made = weakref.ref(features)
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+
+def test_a_full_gpu_is_a_catalogued_error_that_keeps_no_tensor_alive() -> None:
+    net = FullDevice()
+    model = Sam2Model(net, device="cpu")
+
+    with pytest.raises(GpuMemoryError, match="CUDA out of memory") as refusal:
+        model.embed(paint(TOP_RIGHT))
+
+    assert refusal.value.__context__ is None
+    assert net.made() is None
+
+
+# Loading
+
+
+def test_it_is_a_model_for_the_segmenter(nano: Sam2Model) -> None:
+    model: Model[Sam2Embedding] = nano
+
+    model.free_memory()  # nothing to free on a CPU
+
+    assert (nano.device, nano.precision, nano.low_res_size) == ("cpu", "fp32", 64)
+
+
+@pytest.mark.parametrize("name", ["under_model.pt", "bare.pth", "bare.safetensors"])
+def test_every_form_of_checkpoint_gives_the_same_model(nano: Sam2Model, tmp_path: Path, name: str) -> None:
+    state_dict = nano._net.state_dict()
+    if name.endswith(".safetensors"):
+        safetensors.torch.save_file(state_dict, tmp_path / name)
+    else:
+        torch.save({"model": state_dict} if name == "under_model.pt" else state_dict, tmp_path / name)
+
+    model = load_sam2(NANO, tmp_path / name, device="cpu")
+
+    torch.testing.assert_close(dict(model._net.state_dict()), dict(state_dict), rtol=0, atol=0)
+
+
+def test_a_checkpoint_that_lacks_a_weight_is_refused_and_the_weight_named(nano: Sam2Model, tmp_path: Path) -> None:
+    state_dict = nano._net.state_dict()
+    del state_dict["no_mem_embed"]
+    torch.save({"model": state_dict}, tmp_path / "lacking.pt")
+
+    with pytest.raises(ModelUnavailableError, match=r"lacking\.pt does not fit sam2_nano\.yaml: (?s:.*)no_mem_embed"):
+        load_sam2(NANO, tmp_path / "lacking.pt", device="cpu")
+
+
+class TouchOnLoad:
+    """Pickles to a call that makes a file, as a malicious checkpoint would."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (Path.touch, (self.path,))
+
+
+def test_code_inside_a_checkpoint_is_not_run(tmp_path: Path) -> None:
+    torch.save({"model": {}, "extra": TouchOnLoad(tmp_path / "ran")}, tmp_path / "malicious.pt")
+
+    with pytest.raises(
+        ModelUnavailableError, match=r"malicious\.pt cannot be loaded; it must hold nothing but tensors"
+    ):
+        load_sam2(NANO, tmp_path / "malicious.pt", device="cpu")
+
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("name", ["broken.pt", "broken.safetensors"])
+def test_a_file_that_is_no_checkpoint_is_refused(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b"<html>not found</html>")
+
+    with pytest.raises(ModelUnavailableError, match=rf"{name} cannot be loaded"):
+        load_sam2(NANO, tmp_path / name, device="cpu")
+
+
+def test_a_checkpoint_that_holds_a_list_is_refused(tmp_path: Path) -> None:
+    torch.save([1, 2], tmp_path / "list.pt")
+
+    with pytest.raises(ModelUnavailableError, match=r"list\.pt holds a list, no state dict"):
+        load_sam2(NANO, tmp_path / "list.pt", device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("trainer: {}", "has no entry `model`"),
+        ("model: [unclosed", "cannot be used as a model's config"),
+        ("model: {_target_: sam2.nowhere.Model}", "cannot be used as a model's config"),
+        ("model: {_target_: sam2.modeling.sam2_base.SAM2Base}", "cannot be used as a model's config"),
+        ("model: {image_size: 256}", "no SAM 2 model"),
+        (None, "cannot be used as a model's config"),
+    ],
+    ids=["no model", "no YAML", "unknown class", "missing parts", "no class", "no file"],
+)
+def test_a_config_that_is_none_is_refused_by_name(tmp_path: Path, text: str | None, complaint: str) -> None:
+    path = tmp_path / "mine.yaml"
+    if text is not None:
+        path.write_text(text)
+
+    with pytest.raises(ModelUnavailableError, match=rf"mine\.yaml .*{complaint}"):
+        load_sam2(replace(NANO, config=path), NANO.checkpoint, device="cpu")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="the machine has what the test asks for in vain")
+def test_a_device_the_machine_lacks_is_refused() -> None:
+    with pytest.raises(ModelUnavailableError, match="DEVICE=cuda is asked for"):
+        load_sam2(NANO, NANO.checkpoint, device="cuda")
+
+
+def test_random_weights_follow_the_seed_and_leave_torchs_own_alone() -> None:
+    state = torch.get_rng_state()
+
+    one, same, other = (Sam2Model.from_config(NANO.config_path, seed=seed, device="cpu") for seed in (1, 1, 2))
+
+    weights = [model._net.no_mem_embed for model in (one, same, other)]
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2])
+    assert torch.equal(torch.get_rng_state(), state)

@@ -1,0 +1,122 @@
+"""The arrows between the parts of the package, read from its import statements."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import labelstudio_sam2
+
+PACKAGE = "labelstudio_sam2"
+ROOT = Path(labelstudio_sam2.__file__).parent
+FILES = sorted(ROOT.rglob("*.py"))
+
+DEEP_LEARNING = {"torch", "torchvision", "sam2", "hydra", "omegaconf"}
+WEB = {"flask", "werkzeug", "gunicorn", "httpcore", "httpx"}
+GROUND = {"errors", "single_flight"}
+"""Modules anything may stand on; they stand on nothing but each other."""
+UPPER_FLOORS = {"app", "wsgi", "cli"}
+
+ONLY = {
+    "errors": set[str](),
+    "single_flight": GROUND,
+    "segmenter": GROUND | {"segmenter"},
+}
+"""Part -> the parts it may import, and no others."""
+
+NEVER = {
+    "images": UPPER_FLOORS | {"labelstudio", "sam2_api"},
+    "labelstudio": UPPER_FLOORS | {"sam2_api"},
+    "sam2_api": UPPER_FLOORS | {"labelstudio"},
+    "ops": UPPER_FLOORS,
+    "demo": UPPER_FLOORS,
+    "settings": UPPER_FLOORS,
+    "app": {"wsgi", "cli"},
+    "wsgi": {"cli"},
+}
+"""Part -> the parts it must not import."""
+
+
+def imported_modules(source: str, module: str) -> Iterator[str]:
+    """Yield the dotted name of everything a module imports, wherever in it; `module` is its own dotted name."""
+    for node in ast.walk(ast.parse(source)):
+        match node:
+            case ast.Import():
+                yield from (alias.name for alias in node.names)
+            case ast.ImportFrom():
+                above = module.split(".")[: -node.level] if node.level else []
+                origin = ".".join([*above, *([node.module] if node.module else [])])
+                yield from (f"{origin}.{alias.name}" for alias in node.names)
+
+
+def imports_of(path: Path) -> set[str]:
+    module = ".".join([PACKAGE, *path.relative_to(ROOT).with_suffix("").parts])
+    return set(imported_modules(path.read_text(encoding="utf-8"), module))
+
+
+def part_of(path: Path) -> str:
+    return path.relative_to(ROOT).with_suffix("").parts[0]
+
+
+def parts_imported_by(path: Path) -> set[str]:
+    return {name.split(".")[1] for name in imports_of(path) if name.startswith(f"{PACKAGE}.")}
+
+
+def libraries_imported_by(path: Path) -> set[str]:
+    return {name.split(".")[0] for name in imports_of(path)}
+
+
+@pytest.mark.parametrize(
+    ("source", "modules"),
+    [
+        ("import torch.nn as nn", {"torch.nn"}),
+        ("from labelstudio_sam2 import app", {"labelstudio_sam2.app"}),
+        ("from . import predictions", {"labelstudio_sam2.labelstudio.predictions"}),
+        ("from ..sam2_api import masks", {"labelstudio_sam2.sam2_api.masks"}),
+        ("def late():\n    import torch", {"torch"}),
+        ("if TYPE_CHECKING:\n    from flask import Flask", {"flask.Flask"}),
+    ],
+)
+def test_every_way_to_import_is_seen(source: str, modules: set[str]) -> None:
+    assert set(imported_modules(source, "labelstudio_sam2.labelstudio.routes")) == modules
+
+
+def test_torch_and_sam2_are_imported_by_one_module() -> None:
+    importers = {path.relative_to(ROOT).as_posix() for path in FILES if libraries_imported_by(path) & DEEP_LEARNING}
+
+    assert importers == {"segmenter/sam2_model.py"}
+
+
+@pytest.mark.parametrize("part", ONLY)
+def test_a_part_that_stands_below_imports_only_what_is_below_it(part: str) -> None:
+    stray = {
+        path.name: sorted(parts_imported_by(path) - ONLY[part])
+        for path in FILES
+        if part_of(path) == part and parts_imported_by(path) - ONLY[part]
+    }
+
+    assert stray == {}
+
+
+@pytest.mark.parametrize("part", NEVER)
+def test_no_part_imports_what_stands_above_or_beside_it(part: str) -> None:
+    stray = {
+        path.name: sorted(parts_imported_by(path) & NEVER[part])
+        for path in FILES
+        if part_of(path) == part and parts_imported_by(path) & NEVER[part]
+    }
+
+    assert stray == {}
+
+
+def test_the_segmenter_knows_no_http() -> None:
+    importers = {path.name for path in FILES if part_of(path) == "segmenter" and libraries_imported_by(path) & WEB}
+
+    assert importers == set()
+
+
+def test_no_module_has_a_name_that_says_nothing() -> None:
+    nameless = {"util", "utils", "helper", "helpers", "common", "core", "misc"}
+
+    assert [path for path in ROOT.rglob("*") if path.stem.strip("_") in nameless] == []
