@@ -5,7 +5,7 @@ from collections.abc import Callable, Hashable
 from concurrent.futures import Future
 from typing import Generic, TypeVar
 
-from labelstudio_sam2.errors import BusyError
+from labelstudio_sam2.errors import BackendError, BusyError
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
@@ -45,6 +45,8 @@ class SingleFlight(Generic[K, V]):
                 if flight.done():
                     raise  # the work itself failed with a TimeoutError
                 raise BusyError(f"waited {timeout_seconds:g} s for the same work begun by another request") from None
+            except BackendError as error:
+                raise type(error)(*error.args) from None  # each thread raises its own
         try:
             value = work()
         except BaseException as error:

@@ -1,6 +1,6 @@
 """Requests recorded from a real Label Studio 1.23.2, posted as they are to the real application with nano."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -41,7 +41,7 @@ def model(nano_model: Any) -> CountingModel:
 
 
 @pytest.fixture
-def client(model: CountingModel, picture_server: Any, disc_and_box: Any) -> Iterator[FlaskClient]:
+def client(model: CountingModel, picture_server: Any, disc_and_box: Any) -> FlaskClient:
     settings = load_settings(label_studio_url=picture_server.url, label_studio_api_key="a" * 40, model="nano")
     segmenter = Segmenter(
         lambda: model,

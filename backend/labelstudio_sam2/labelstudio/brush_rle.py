@@ -214,8 +214,6 @@ def _single_values(
     repeats: Mask, lengths: NDArray[np.int64], ends: NDArray[np.int64], values_at: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Break the runs that list values up into runs of one value; return the ends and the bit positions of all."""
-    if repeats.all():
-        return ends, values_at
     parts = np.where(repeats, 1, lengths)
     behind = np.repeat(np.cumsum(parts), parts) - np.arange(parts.sum()) - 1  # parts of the same run after this one
     before = np.repeat(parts, parts) - behind - 1

@@ -1,0 +1,106 @@
+"""Fakes for what a GPU would do."""
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+
+from labelstudio_sam2.segmenter.device_queue import DeviceQueue
+from labelstudio_sam2.segmenter.embedding_cache import EmbeddingCache
+from labelstudio_sam2.segmenter.prompt import Image, Prompt, Segmentation
+from labelstudio_sam2.segmenter.segmenter import Segmenter
+
+
+@dataclass(frozen=True)
+class FakeEmbedding:
+    """Remembers which gray the picture had."""
+
+    gray: int
+    nbytes: int = 100
+
+
+@dataclass
+class FakeModel:
+    """Answers with a score that is the picture's gray / 100, so that a mix-up shows.
+
+    Attributes:
+        embedded: The gray of every picture that was embedded.
+        multimask: What each prediction was asked for.
+        on_embed: Called before each embedding.
+        freed: How often memory was given back.
+        inside: Calls of the model that run now; more than one at a time is an error of the queue.
+    """
+
+    embedded: list[int] = field(default_factory=list)
+    multimask: list[bool] = field(default_factory=list)
+    on_embed: Callable[[], None] = lambda: None
+    freed: int = 0
+    inside: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(1))
+
+    def embed(self, image: Image) -> FakeEmbedding:
+        assert self.inside.acquire(blocking=False), "two threads on the device"
+        try:
+            self.on_embed()
+            self.embedded.append(int(image[0, 0, 0]))
+            return FakeEmbedding(int(image[0, 0, 0]))
+        finally:
+            self.inside.release()
+
+    def predict(self, embedding: FakeEmbedding, prompt: Prompt, *, multimask_output: bool) -> Segmentation:
+        assert self.inside.acquire(blocking=False), "two threads on the device"
+        try:
+            self.multimask.append(multimask_output)
+            score = np.array([embedding.gray / 100], np.float32)
+            return Segmentation(low_res_logits=np.zeros((1, 4, 4), np.float32), scores=score, size_hw=(6, 8))
+        finally:
+            self.inside.release()
+
+    def free_memory(self) -> None:
+        self.freed += 1
+
+
+@dataclass
+class FakePicture:
+    """A picture of one gray.
+
+    Attributes:
+        loaded: How often it was decoded.
+    """
+
+    gray: int
+    loaded: int = 0
+
+    @property
+    def sha256(self) -> str:
+        return f"{self.gray:064d}"
+
+    def load(self) -> Image:
+        self.loaded += 1
+        return np.full((6, 8, 3), self.gray, np.uint8)
+
+
+@pytest.fixture
+def make_picture() -> type[FakePicture]:
+    return FakePicture
+
+
+@pytest.fixture
+def model() -> FakeModel:
+    return FakeModel()
+
+
+@pytest.fixture
+def segmenter(model: FakeModel) -> Segmenter[FakeEmbedding]:
+    """A segmenter that has loaded the fake model and holds ten of its embeddings."""
+    segmenter: Segmenter[FakeEmbedding] = Segmenter(
+        lambda: model,
+        model_version="fake@1",
+        cache=EmbeddingCache(1000),
+        device=DeviceQueue(max_waiting=100, wait_seconds=10),
+    )
+    segmenter.start().join()
+    model.embedded.clear()  # the warm-up is not a picture
+    model.multimask.clear()
+    return segmenter
