@@ -60,7 +60,7 @@ def backend(picture_server: Any, tmp_path: Path) -> Iterator[Backend]:
         "LABEL_STUDIO_API_KEY": "a" * 40,
         "LOG_LEVEL": "DEBUG",
     }
-    command = [Path(sys.executable).with_name("labelstudio-sam2"), "serve", "--model", "nano", "--port", str(port)]
+    command = [str(Path(sys.executable).with_name("labelstudio-sam2")), "serve", "--model", "nano", "--port", str(port)]
     with log_file.open("wb") as log:
         process = subprocess.Popen(command, env=environment, stderr=log, cwd=tmp_path)
     backend = Backend(f"http://127.0.0.1:{port}", process, log_file)
@@ -161,7 +161,7 @@ def _disc(i: int) -> NDArray[np.bool_]:
 
 
 def _png(mask: NDArray[np.bool_]) -> bytes:
-    image = np.where(mask[..., None], np.uint8([50, 90, 190]), np.uint8([214, 222, 225]))
+    image = np.where(mask[..., None], np.array([50, 90, 190], np.uint8), np.array([214, 222, 225], np.uint8))
     return cv2.imencode(".png", image)[1].tobytes()
 
 

@@ -11,9 +11,14 @@ def test_equal_work_at_the_same_time_is_done_once() -> None:
     flights: SingleFlight[str, int] = SingleFlight()
     runs, everybody_is_here = [], threading.Barrier(10)
 
+    def work() -> int:
+        threading.Event().wait(0.2)
+        runs.append(1)
+        return 7
+
     def ask(_: int) -> int:
         everybody_is_here.wait(5)
-        return flights.do("picture", lambda: threading.Event().wait(0.2) or runs.append(1) or 7, timeout_seconds=5)
+        return flights.do("picture", work, timeout_seconds=5)
 
     with ThreadPoolExecutor(10) as threads:
         answers = list(threads.map(ask, range(10)))

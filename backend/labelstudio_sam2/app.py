@@ -98,8 +98,9 @@ def _serve_errors(app: Flask) -> None:
 
     @app.errorhandler(HTTPException)
     def answer_http_error(error: HTTPException) -> Response:
-        response = jsonify(error=error.name.lower().replace(" ", "_"), detail=error.description)
-        response.status_code = error.code or 500
+        response = Response(status=error.code, headers=error.get_headers())  # a 405 names the methods that are served
+        response.data = jsonify(error=error.name.lower().replace(" ", "_"), detail=error.description).data
+        response.mimetype = "application/json"
         return response
 
     @app.errorhandler(Exception)

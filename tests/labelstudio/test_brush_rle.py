@@ -19,7 +19,7 @@ from labelstudio_sam2.labelstudio.brush_rle import decode_brush_rle, encode_brus
 from labelstudio_sam2.segmenter.prompt import Mask
 
 brush: Any = untyped_brush
-EDITOR_ANNOTATION = Path(__file__).parents[1] / "data" / "stored_annotation_canvas_tick.json"
+EDITOR_ANNOTATION = Path(__file__).parents[1] / "data" / "label_studio" / "stored_annotation_canvas_tick.json"
 EIGHT_VALUES = "00000000000000000000000000001000"  # the header's count for 1 x 2 pixels
 USUAL_SIZES = "00111" + "0010" + "0011" + "0111" + "1111"  # words of 8 bits; fields of 3, 4, 8 and 16 bits
 FOUR_ZEROS = "1" + "00" + "011" + "00000000"

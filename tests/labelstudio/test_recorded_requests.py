@@ -92,7 +92,7 @@ def test_a_recorded_request_gives_the_masks_of_what_it_points_at(
 
     answer = client.post("/predict", json=body)
 
-    regions = answer.json["results"][0]["result"]
+    regions = regions_of(answer)
     prompt = body["params"]["context"]["result"][-1]
     assert [region["type"] for region in regions] == ["brushlabels"] * len(objects)
     assert {region["from_name"] for region in regions} == {"brush"}
@@ -107,7 +107,7 @@ def test_a_labelled_plain_rectangle_is_answered_by_the_plain_brush_and_the_label
 ) -> None:
     answer = client.post("/predict", json=recorded("rect_plain_labels"))
 
-    brush, labels = answer.json["results"][0]["result"]
+    brush, labels = regions_of(answer)
     assert (brush["type"], brush["from_name"]) == ("brush", "brush")
     assert (labels["type"], labels["from_name"], labels["value"]["labels"]) == ("labels", "lab", ["Object"])
     assert labels["id"] == brush["id"]
@@ -119,7 +119,7 @@ def test_an_unlabelled_click_is_answered_by_an_unlabelled_region(
 ) -> None:
     answer = client.post("/predict", json=recorded("kp_plain_nolabel"))
 
-    (region,) = answer.json["results"][0]["result"]
+    (region,) = regions_of(answer)
     assert (region["type"], region["from_name"]) == ("brush", "brush")
     assert iou(mask_of(region), disc_and_box.masks["disc"]) >= 0.9
 
@@ -127,7 +127,7 @@ def test_an_unlabelled_click_is_answered_by_an_unlabelled_region(
 def test_the_other_label_of_a_request_comes_back(client: FlaskClient, recorded: Callable[[str], Any]) -> None:
     answer = client.post("/predict", json=recorded("kp4_other_label"))
 
-    (region,) = answer.json["results"][0]["result"]
+    (region,) = regions_of(answer)
     assert region["value"]["brushlabels"] == ["Background"]
 
 
@@ -176,8 +176,15 @@ def test_swapping_x_and_y_of_a_recorded_click_would_be_noticed(
 
     answer = client.post("/predict", json=body)
 
-    (region,) = answer.json["results"][0]["result"]
+    (region,) = regions_of(answer)
     assert iou(mask_of(region), disc_and_box.masks["box"]) < 0.9  # what the first test asks for
+
+
+def regions_of(answer: Any) -> list[dict[str, Any]]:
+    """Return the regions that answer an interactive request."""
+    assert answer.status_code == 200, answer.data
+    regions: list[dict[str, Any]] = answer.json["results"][0]["result"]
+    return regions
 
 
 def mask_of(region: dict[str, Any]) -> Mask:

@@ -59,13 +59,16 @@ class WebAddress:
             port = parts.port
         except ValueError:
             raise UrlRefusedError("the image address is malformed") from None
+        host = parts.hostname or ""
+        if "[" in parts.netloc and ":" not in host:
+            raise UrlRefusedError("the image address has a malformed IPv6 address in it")
         if parts.scheme not in DEFAULT_PORTS:
             raise UrlRefusedError("the image address must start with http:// or https://")
         if "@" in parts.netloc:
             raise UrlRefusedError("the image address has a user name or password in it")
         return cls(
             scheme=parts.scheme,
-            host=_ascii_host(parts.hostname or ""),
+            host=_ascii_host(host),
             port=DEFAULT_PORTS[parts.scheme] if port is None else port,
             path=quote(parts.path or "/", safe=_KEPT_IN_PATH),
             query=quote(parts.query, safe=_KEPT_IN_QUERY),
@@ -200,16 +203,37 @@ def is_public(ip: str) -> bool:
     address that carries an IPv4 one (mapped, compatible, NAT64, 6to4, Teredo).
     """
     address = ipaddress.ip_address(ip)
-    if address.is_multicast or not address.is_global or address in _AZURE_HOST:
+    if isinstance(address, ipaddress.IPv6Address) and address not in _GLOBAL_UNICAST:
         return False
-    if isinstance(address, ipaddress.IPv4Address):
-        return True
-    return address in _GLOBAL_UNICAST and not any(address in network for network in _TUNNELS)
+    return not any(address in network for network in _NOT_PUBLIC)
 
 
-_AZURE_HOST = ipaddress.ip_network("168.63.129.16/32")  # the virtual machine's own host, by a public number
 _GLOBAL_UNICAST = ipaddress.ip_network("2000::/3")
-_TUNNELS = (ipaddress.ip_network("2001::/32"), ipaddress.ip_network("2002::/16"))  # Teredo, 6to4
+# IANA's special-purpose registries; `is_global` differs from one Python to the next (192.0.0.0/24 in 3.11.7).
+_NOT_PUBLIC = tuple(
+    ipaddress.ip_network(network)
+    for network in (
+        "0.0.0.0/8",  # this network
+        "10.0.0.0/8",  # private
+        "100.64.0.0/10",  # shared (CGNAT)
+        "127.0.0.0/8",  # loopback
+        "168.63.129.16/32",  # Azure's host of the virtual machine, by a public number
+        "169.254.0.0/16",  # link-local, clouds' metadata
+        "172.16.0.0/12",  # private
+        "192.0.0.0/24",  # protocol assignments, Oracle's metadata
+        "192.0.2.0/24",  # documentation
+        "192.88.99.0/24",  # 6to4 relays
+        "192.168.0.0/16",  # private
+        "198.18.0.0/15",  # benchmarks
+        "198.51.100.0/24",  # documentation
+        "203.0.113.0/24",  # documentation
+        "224.0.0.0/3",  # multicast, reserved, broadcast
+        "2001::/23",  # protocol assignments, Teredo
+        "2001:db8::/32",  # documentation
+        "2002::/16",  # 6to4
+        "3fff::/20",  # documentation
+    )
+)
 
 
 def _ascii_host(host: str) -> str:

@@ -10,10 +10,12 @@ import ipaddress
 import logging
 import queue
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, TypeAlias
 
 import httpcore
@@ -69,9 +71,12 @@ class GuardedHttp:
         self._connect_seconds = connect_seconds
         self._resolver = resolver
         self._network = network or httpcore.SyncBackend()
-        self._ssl_context = httpcore.default_ssl_context()
         # At DEBUG httpcore logs the headers of answers; the Location of a redirect is a signed address.
         logging.getLogger("httpcore").setLevel(logging.WARNING)
+
+    @cached_property
+    def _ssl_context(self) -> ssl.SSLContext:
+        return httpcore.default_ssl_context()
 
     def request(
         self,
@@ -111,9 +116,10 @@ class GuardedHttp:
             ("Connection", "close"),
             *headers.items(),
         ]
+        ssl_context = self._ssl_context if address.scheme == "https" else None
         try:
             with (
-                httpcore.HTTPConnection(origin, ssl_context=self._ssl_context, network_backend=network) as connection,
+                httpcore.HTTPConnection(origin, ssl_context=ssl_context, network_backend=network) as connection,
                 connection.stream(method, url, headers=sent, content=body or None) as answer,
             ):
                 return _read(answer, address, max_bytes)

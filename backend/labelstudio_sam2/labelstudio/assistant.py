@@ -161,10 +161,11 @@ def _asks(
         return [Ask(prompt, tags) for prompt in prompts_of(regions, size_hw)]
     clicks = clicks_of(regions, size_hw)
     newest = regions[-1]
-    values = config.label_values(newest.labels_from, newest.class_names)
+    values = set(config.label_values(newest.labels_from, newest.class_names))
 
     def is_same_class(region: DrawnRegion) -> bool:
-        return region.image == newest.image and config.label_values(region.labels_from, region.class_names) == values
+        own_values = config.label_values(region.labels_from, region.class_names)
+        return region.image == newest.image and set(own_values) == values
 
     draft = newest_draft(task)
     on_screen = drawn_regions(annotated_regions(task) if draft is None else draft)
@@ -196,5 +197,5 @@ def _tag_of(region: DrawnRegion, config: LabelConfig) -> AnswerTag:
 
 def _number(task_id: int | str | None) -> int | None:
     if isinstance(task_id, str):
-        return int(task_id) if task_id.isdecimal() else None
+        return int(task_id) if task_id.isdecimal() and len(task_id) < 19 else None
     return task_id

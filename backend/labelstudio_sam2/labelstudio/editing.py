@@ -87,7 +87,7 @@ def edit_prompt(region: DrawnRegion, clicks: Clicks, size_hw: tuple[int, int]) -
     it was painted on or erased since, with clicks along those strokes.
     """
     drawn = strokes(region, size_hw)
-    asked = stroke_clicks(drawn) + clicks
+    asked = stroke_clicks(drawn, size_hw) + clicks
     is_finished = region.kind == "polygon" or decode_rle(region.geometry) is not None
     mask = area_mask(region, size_hw)
     if not is_finished or not mask.any():

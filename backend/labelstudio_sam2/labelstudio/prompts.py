@@ -5,7 +5,7 @@ are one object; each rectangle and each brush region is an object of its own.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -18,6 +18,7 @@ from labelstudio_sam2.labelstudio.regions import (
     area_mask,
     covers,
     drawn_regions,
+    paint,
     point_pixels,
     rectangle_corners,
 )
@@ -99,7 +100,7 @@ def prompts_of(regions: Sequence[DrawnRegion], size_hw: tuple[int, int]) -> list
     each click corrects the newest of them that it lies on, else the newest one.
 
     Raises:
-        BadPromptError: A region has no size, is not finite, or carries a broken RLE.
+        BadPromptError: A region has no area, lacks a number, or carries a broken RLE.
         PromptOutsideError: A region lies outside the image.
     """
     clicks = clicks_of(regions, size_hw)
@@ -127,8 +128,6 @@ def box_prompt(region: DrawnRegion, size_hw: tuple[int, int], clicks: Clicks) ->
         PromptOutsideError: It lies outside the image.
     """
     corners = rectangle_corners(region, size_hw)
-    if not np.isfinite(corners).all():
-        raise BadPromptError("a rectangle must be finite numbers")
     height, width = size_hw
     low, high = corners.min(axis=0), corners.max(axis=0)
     if (high <= 0).any() or low[0] >= width or low[1] >= height:
@@ -161,23 +160,21 @@ def mask_prompt(mask: Mask, clicks: Clicks) -> Prompt:
     )
 
 
-def stroke_clicks(drawn: Sequence[Stroke]) -> Clicks:
+def stroke_clicks(drawn: Sequence[Stroke], size_hw: tuple[int, int]) -> Clicks:
     """Return points along the strokes: positive along what was painted, negative along what was erased.
 
-    A place that a later stroke of the other sign covers counts for nothing: the annotator changed their mind there.
+    A place that a later stroke of the other sign covers counts for nothing: the annotator changed their mind there. Nor
+    does one beyond the image's edge.
     """
     clicks = NO_CLICKS
     for adds in (True, False):
-        paths = []
-        for index, stroke in enumerate(drawn):
-            if stroke.adds != adds:
-                continue
-            path = _along(stroke.path, spacing=max(stroke.radius / 2, 1.0))
-            for later in drawn[index + 1 :]:
-                if later.adds != adds:
-                    path = path[~later.covers(path)]
-            paths.append(path)
-        points = np.concatenate(paths) if paths else np.zeros((0, 2), np.float32)
+        last_word = paint(np.zeros(size_hw, bool), [replace(stroke, adds=stroke.adds == adds) for stroke in drawn])
+        own = [stroke for stroke in drawn if stroke.adds == adds]
+        paths = [_along(stroke.path, spacing=max(stroke.radius / 2, 1.0)) for stroke in own]
+        points = np.concatenate([NO_CLICKS.coords, *paths])
+        points = points[((points >= 0) & (points < size_hw[::-1])).all(axis=1)]
+        columns, rows = points.astype(np.int64).T
+        points = points[last_word[rows, columns]]
         points = points[_far_apart(points, STROKE_POINTS)]
         clicks += Clicks(points, np.full(len(points), int(adds), np.int32))
     return clicks

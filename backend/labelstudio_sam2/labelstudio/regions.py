@@ -51,12 +51,17 @@ class DrawnRegion:
 
 
 GEOMETRY_KINDS = ("keypoint", "rectangle", "brush", "polygon")
+MAX_PERCENT = 1e6
+"""Places farther out than this are moved here: still far outside of every image, and no number overflows."""
+MAX_BRUSH_RADIUS = 16_000
+"""In pixels; OpenCV draws no thicker lines."""
 
 
 def drawn_regions(results: Iterable[Region]) -> list[DrawnRegion]:
     """Join the results of each region, in drawing order.
 
     Plain tags with a global `<Labels>` give two results of one id: the geometry, and a copy of it of type `labels`.
+    What else was said about a region (`choices`, `rating`, … of a tag with `perRegion`) is left out.
 
     Raises:
         UnsupportedError: A region is of a kind that SAM 2 cannot be prompted with.
@@ -71,7 +76,7 @@ def drawn_regions(results: Iterable[Region]) -> list[DrawnRegion]:
                 )
         elif kind in GEOMETRY_KINDS:
             drawn[result.id] = DrawnRegion(result, kind, _class_names(result, kind), result.from_name)
-        else:
+        elif result.id not in drawn:
             raise UnsupportedError(f"cannot prompt SAM 2 with a region of type {result.type[:40]!r}")
     return list(drawn.values())
 
@@ -127,17 +132,6 @@ class Stroke:
     radius: float
     adds: bool
 
-    def covers(self, points: FloatArray) -> Mask:
-        """Return which of (N, 2) points lie under the brush, (N,) bool."""
-        starts = self.path[:-1] if len(self.path) > 1 else self.path
-        ends = self.path[1:] if len(self.path) > 1 else self.path
-        along = ends - starts
-        length_squared = np.maximum((along**2).sum(axis=1), 1e-9)
-        offsets = points[:, None, :] - starts[None, :, :]
-        position = np.clip((offsets * along).sum(axis=2) / length_squared, 0.0, 1.0)
-        distance_squared = ((offsets - position[..., None] * along) ** 2).sum(axis=2)
-        return np.asarray((distance_squared <= self.radius**2).any(axis=1))
-
 
 def strokes(region: DrawnRegion, size_hw: tuple[int, int]) -> list[Stroke]:
     """Return a draft region's strokes in drawing order; none for a finished mask."""
@@ -145,8 +139,8 @@ def strokes(region: DrawnRegion, size_hw: tuple[int, int]) -> list[Stroke]:
     for touch in region.value.touches or []:
         path = _pixels(np.reshape(touch.relative_points[: len(touch.relative_points) // 2 * 2], (-1, 2)), size_hw)
         radius = touch.relative_stroke_width / 100 * size_hw[1] / 2
-        if len(path) and np.isfinite(path).all() and np.isfinite(radius):
-            drawn.append(Stroke(path, max(radius, 0.5), adds=touch.type != "eraser"))
+        if len(path):
+            drawn.append(Stroke(path, min(max(radius, 0.5), MAX_BRUSH_RADIUS), adds=touch.type != "eraser"))
     return drawn
 
 
@@ -162,7 +156,19 @@ def area_mask(region: DrawnRegion, size_hw: tuple[int, int]) -> Mask:
         return _filled(_pixels(region.value.points or [], size_hw), size_hw)
     rle = decode_rle(region.geometry)
     finished = np.zeros(size_hw, bool) if rle is None else decode_brush_rle(rle, size_hw)
-    return _paint(finished, strokes(region, size_hw))
+    return paint(finished, strokes(region, size_hw))
+
+
+def paint(mask: Mask, drawn: Sequence[Stroke]) -> Mask:
+    """Return the mask, (H, W) bool, with strokes added and erased in their order."""
+    canvas = mask.astype(np.uint8)
+    for stroke in drawn:
+        color, thickness = int(stroke.adds), max(1, round(stroke.radius * 2))
+        path = _whole(stroke.path)
+        cv2.polylines(canvas, [path], isClosed=False, color=color, thickness=thickness)
+        for x, y in (path[0], path[-1]):
+            cv2.circle(canvas, (int(x), int(y)), round(stroke.radius), color, thickness=-1)
+    return canvas.astype(bool)
 
 
 def covers(mask: Mask, point: FloatArray) -> bool:
@@ -179,21 +185,9 @@ def _filled(corners: FloatArray, size_hw: tuple[int, int]) -> Mask:
     return mask.astype(bool)
 
 
-def _paint(mask: Mask, drawn: Sequence[Stroke]) -> Mask:
-    """Return the mask with strokes added and erased in their order."""
-    canvas = mask.astype(np.uint8)
-    for stroke in drawn:
-        color, thickness = int(stroke.adds), max(1, round(stroke.radius * 2))
-        path = _whole(stroke.path)
-        cv2.polylines(canvas, [path], isClosed=False, color=color, thickness=thickness)
-        for x, y in (path[0], path[-1]):
-            cv2.circle(canvas, (int(x), int(y)), round(stroke.radius), color, thickness=-1)
-    return canvas.astype(bool)
-
-
 def _whole(points: FloatArray) -> NDArray[np.int32]:
     """Return the pixels that points lie in, within what OpenCV can draw."""
-    return np.clip(np.floor(points), -30_000, 30_000).astype(np.int32)
+    return np.clip(np.floor(points), -1_000_000, 1_000_000).astype(np.int32)
 
 
 def _class_names(result: Region, kind: str) -> tuple[str, ...]:
@@ -205,10 +199,11 @@ def _number(region: DrawnRegion, name: str) -> float:
     number = getattr(region.value, name)
     if number is None:
         raise BadPromptError(f"a {region.kind} region needs value.{name}")
-    return float(number)
+    return float(np.clip(number, -MAX_PERCENT, MAX_PERCENT))
 
 
 def _pixels(percent: Sequence[Sequence[float]] | FloatArray, size_hw: tuple[int, int]) -> FloatArray:
     """Turn (N, 2) xy in percent of the original image into pixels, (N, 2) float32."""
     height, width = size_hw
-    return np.asarray(np.reshape(np.asarray(percent, np.float64), (-1, 2)) / 100 * (width, height), np.float32)
+    within = np.clip(np.reshape(np.asarray(percent, np.float64), (-1, 2)), -MAX_PERCENT, MAX_PERCENT)
+    return np.asarray(within / 100 * (width, height), np.float32)

@@ -13,6 +13,8 @@ from labelstudio_sam2.errors import BadJsonError, BadPromptError, BadRequestErro
 T = TypeVar("T")
 
 _NOTHING = msgspec.Raw(b"null")
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What decoding raises for bytes that are no JSON, and for parts of a body that were skipped before."""
 
 
 class Touch(msgspec.Struct, rename="camel", frozen=True):
@@ -137,7 +139,11 @@ def predict_request(
         BadRequestError: A field is missing or has the wrong type; the detail names it.
     """
     plain = {"tasks": tasks, "label_config": label_config, "project": project, "params": {"context": context}}
-    return _decode(msgspec.json.encode(plain), PredictRequest)
+    try:
+        body = msgspec.json.encode(plain)
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise BadRequestError(f"the request cannot be written as JSON: {error}") from None
+    return _decode(body, PredictRequest)
 
 
 def decode_rle(region: Region) -> list[int] | None:
@@ -148,7 +154,7 @@ def decode_rle(region: Region) -> list[int] | None:
     """
     try:
         return msgspec.json.decode(region.value.rle, type=list[int] | None)
-    except msgspec.ValidationError:
+    except _UNREADABLE:
         raise BadPromptError("a brush region's rle must be a list of whole numbers") from None
 
 
@@ -185,7 +191,7 @@ def annotated_regions(task: Task) -> list[Region]:
 def _saved(raw: msgspec.Raw) -> list[_Saved]:
     try:
         return msgspec.json.decode(raw, type=list[_Saved] | None) or []
-    except msgspec.ValidationError:
+    except _UNREADABLE:
         return []
 
 
@@ -196,7 +202,7 @@ def _regions(saved: _Saved) -> list[Region]:
             head = msgspec.json.decode(raw, type=_RegionHead)
             if head.type in _GEOMETRIES:
                 regions.append(msgspec.json.decode(raw, type=Region))
-        except msgspec.ValidationError:
+        except _UNREADABLE:
             continue
     return regions
 
@@ -221,5 +227,5 @@ def _decode(body: bytes, wanted: type[T]) -> T:
         return msgspec.json.decode(body, type=wanted)
     except msgspec.ValidationError as error:
         raise BadRequestError(str(error)) from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except _UNREADABLE as error:
         raise BadJsonError(str(error)) from None

@@ -18,7 +18,7 @@ import numpy as np
 import safetensors
 import safetensors.torch
 import torch
-import yaml  # type: ignore[import-untyped]
+import yaml
 from hydra.errors import HydraException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
