@@ -1,10 +1,12 @@
 """The composition: settings in, a Flask application out."""
 
+import base64
 import hmac
 import logging
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from flask import Flask, Response, g, jsonify, request
@@ -27,8 +29,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-OPEN_PATHS = frozenset({"/health", "/webhook"})
-"""Served without credentials: Label Studio probes the one with and without them, and sends the other without."""
+OPEN_PATHS = frozenset({"/health", "/ready", "/webhook"})
+"""Served without credentials: probes and Label Studio's webhooks come without them, and nothing is given away."""
 
 
 def build_segmenter(settings: Settings) -> "Segmenter[Sam2Embedding]":
@@ -133,15 +135,24 @@ def _begin_request() -> None:
 
 
 def _basic_auth(user: str, password: str) -> Callable[[], None]:
-    expected = f"{user}:{password}".encode()
+    expected = [base64.b64encode(credentials) for credentials in _encodings(f"{user}:{password}")]
 
     def check() -> None:
-        sent = request.authorization
-        given = f"{sent.username}:{sent.password}".encode() if sent and sent.type == "basic" else b""
-        if request.path not in OPEN_PATHS and not hmac.compare_digest(given, expected):
+        scheme, _, given = request.headers.get("Authorization", "").partition(" ")
+        sent = given.strip().encode("latin-1", "replace") if scheme.lower() == "basic" else b""
+        matches = [hmac.compare_digest(sent, credentials) for credentials in expected]
+        if request.path not in OPEN_PATHS and not any(matches):
             raise UnauthorizedError("Basic auth is on: give Label Studio BASIC_AUTH_USER and BASIC_AUTH_PASS")
 
     return check
+
+
+def _encodings(credentials: str) -> Iterator[bytes]:
+    """Yield how clients write credentials: curl and browsers in UTF-8, Label Studio in Latin-1 where that is enough."""
+    yield credentials.encode()
+    if not credentials.isascii():
+        with suppress(UnicodeEncodeError):
+            yield credentials.encode("latin-1")
 
 
 def _log_request(response: Response) -> Response:

@@ -70,7 +70,7 @@ def log_config(level: str = "INFO") -> dict[str, Any]:
                 "class": "logging.StreamHandler",
                 "stream": "ext://sys.stderr",
                 "formatter": "json",
-                
+                "filters": ["redaction"],
             }
         },
         "root": {"level": level, "handlers": ["stderr"]},
