@@ -37,6 +37,9 @@ NEVER = {
 }
 """Part -> the parts it must not import."""
 
+ENTRANCES = {"labelstudio/ml_backend.py"}
+"""Where another server starts: label-studio-ml's makes the class itself, so it composes, as `wsgi` does for ours."""
+
 
 def imported_modules(source: str, module: str) -> Iterator[str]:
     """Yield the dotted name of everything a module imports, wherever in it; `module` is its own dotted name."""
@@ -55,8 +58,9 @@ def imports_of(path: Path) -> set[str]:
     return set(imported_modules(path.read_text(encoding="utf-8"), module))
 
 
-def part_of(path: Path) -> str:
-    return path.relative_to(ROOT).with_suffix("").parts[0]
+def named_files_of(part: str) -> list[tuple[str, Path]]:
+    names = {path.relative_to(ROOT): path for path in FILES}
+    return [(name.as_posix(), path) for name, path in names.items() if name.with_suffix("").parts[0] == part]
 
 
 def parts_imported_by(path: Path) -> set[str]:
@@ -91,9 +95,9 @@ def test_torch_and_sam2_are_imported_by_one_module() -> None:
 @pytest.mark.parametrize("part", ONLY)
 def test_a_part_that_stands_below_imports_only_what_is_below_it(part: str) -> None:
     stray = {
-        path.name: sorted(parts_imported_by(path) - ONLY[part])
-        for path in FILES
-        if part_of(path) == part and parts_imported_by(path) - ONLY[part]
+        name: sorted(parts_imported_by(path) - ONLY[part])
+        for name, path in named_files_of(part)
+        if parts_imported_by(path) - ONLY[part]
     }
 
     assert stray == {}
@@ -102,16 +106,16 @@ def test_a_part_that_stands_below_imports_only_what_is_below_it(part: str) -> No
 @pytest.mark.parametrize("part", NEVER)
 def test_no_part_imports_what_stands_above_or_beside_it(part: str) -> None:
     stray = {
-        path.name: sorted(parts_imported_by(path) & NEVER[part])
-        for path in FILES
-        if part_of(path) == part and parts_imported_by(path) & NEVER[part]
+        name: sorted(parts_imported_by(path) & NEVER[part])
+        for name, path in named_files_of(part)
+        if name not in ENTRANCES and parts_imported_by(path) & NEVER[part]
     }
 
     assert stray == {}
 
 
 def test_the_segmenter_knows_no_http() -> None:
-    importers = {path.name for path in FILES if part_of(path) == "segmenter" and libraries_imported_by(path) & WEB}
+    importers = {name for name, path in named_files_of("segmenter") if libraries_imported_by(path) & WEB}
 
     assert importers == set()
 

@@ -59,7 +59,7 @@ class Settings(BaseSettings):
     image_connect_seconds: float = Field(3, gt=0, description="Deadline to connect to a picture's server")
     image_download_seconds: float = Field(15, gt=0, description="Deadline of a whole picture download")
     image_revalidate_seconds: float = Field(
-        10, ge=0, description="How long a picture seen at an address is taken as unchanged without asking its server"
+        60, ge=0, description="How long a picture seen at an address is taken as unchanged without asking its server"
     )
 
     @field_validator("allowed_image_hosts", mode="before")

@@ -240,14 +240,17 @@ def _to_rgb(file: ImageFile.ImageFile) -> NDArray[np.uint8]:
 def _stretch(values: NDArray[Any]) -> NDArray[np.uint8]:
     """Map (H, W) numbers to (H, W) uint8 by the percentile window; what is not a number becomes black."""
     values = values.astype(np.float32)
-    finite = np.isfinite(values)
-    known = values[finite]
-    if known.size == 0:
-        return np.zeros(values.shape, np.uint8)
-    low, high = np.percentile(known[:: -(-known.size // PERCENTILE_SAMPLES)], PERCENTILES)
+    samples = values.ravel()[:: -(-values.size // PERCENTILE_SAMPLES)]
+    samples = samples[np.isfinite(samples)]
+    low, high = map(float, np.percentile(samples, PERCENTILES)) if samples.size else (0.0, 0.0)
     if high <= low:  # nearly all pixels are equal: show the few that are not
-        low, high = known.min(), known.max()
+        finite = values[np.isfinite(values)]
+        low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
     if high <= low:
         return np.zeros(values.shape, np.uint8)
-    scaled: NDArray[np.float32] = np.clip((np.where(finite, values, low) - low) / (high - low), 0, 1)
-    return (scaled * 255 + 0.5).astype(np.uint8)
+    with np.errstate(over="ignore", invalid="ignore"):  # floats come with any values
+        values -= low
+        values *= 255 / (high - low)
+        values += 0.5
+    np.nan_to_num(values, copy=False, posinf=0, neginf=0)
+    return np.clip(values, 0, 255, out=values).astype(np.uint8)

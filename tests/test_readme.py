@@ -1,0 +1,52 @@
+"""What README.md says is so."""
+
+import re
+from pathlib import Path
+
+import pytest
+from defusedxml.ElementTree import fromstring
+
+from labelstudio_sam2.labelstudio.label_config import parse_label_config
+from labelstudio_sam2.settings import Settings
+
+ROOT = Path(__file__).parent.parent
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+def test_the_settings_table_lists_every_setting_with_its_default_and_meaning() -> None:
+    rows = re.findall(r"^\| `([A-Z_]+)` \| (.*?) \| (.*) \|$", (ROOT / "README.md").read_text(), re.MULTILINE)
+
+    assert rows == [
+        (name.upper(), "" if field.default in (None, ()) else f"`{field.default}`", field.description)
+        for name, field in Settings.model_fields.items()
+    ]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_link_to_a_file_leads_somewhere(document: Path) -> None:
+    links = re.findall(r"\]\((?!https?://)([^)#]+)", document.read_text())
+
+    assert [link for link in links if not (document.parent / link).exists()] == []
+
+
+def test_every_make_command_that_is_named_exists() -> None:
+    named = {
+        name
+        for document in DOCUMENTS
+        for name in re.findall(r"(?:`|^)make ([a-z-]+)", document.read_text(), re.MULTILINE)
+    }
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+
+    assert named <= targets
+    assert {"demo", "test", "demo-stop"} <= named
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_labeling_configuration_shown_has_a_smart_prompt_and_a_place_for_its_mask(document: Path) -> None:
+    for xml in re.findall(r"```xml\n(.*?)```", document.read_text(), re.DOTALL):
+        prompts = [tag for tag in fromstring(xml).iter() if tag.get("smart") == "true"]
+
+        assert prompts
+        for tag in prompts:
+            labels = tuple(label.get("value", "") for label in tag.iter("Label"))
+            assert parse_label_config(xml).answer_tags("image", tag.get("name", ""), labels)
