@@ -37,7 +37,7 @@ def build_segmenter(settings: Settings) -> "Segmenter[Sam2Embedding]":
     """Return a segmenter that has not started loading its model.
 
     Raises:
-        SettingsError: The model is none that is known.
+        ValueError: The settings name no model that is known.
     """
     spec = resolve(settings.model, settings.model_config_file)
     return Segmenter(

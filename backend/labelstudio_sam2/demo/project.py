@@ -130,7 +130,7 @@ def prepare_project(client: LabelStudioClient, project_id: int | None, backend_u
     if project is None:
         project = client.create_project(TITLE, LABEL_CONFIG)
     found = int(project["id"])
-    if project["task_number"] == 0:
+    if not project["task_number"]:  # null right after the creation
         client.import_scenes(found, draw_scenes())
     client.connect_backend(found, backend_url)
     return found

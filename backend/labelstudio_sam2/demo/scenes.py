@@ -65,12 +65,12 @@ def draw_fruit() -> Scene:
     canvas.paint(apple, canvas.round(apple, stripes, 88), "apple")
     canvas.paint(_stick(x, y, start=(360, 284), end=(374, 246), width=6), (0.28, 0.18, 0.09))
 
-    canvas.shadow(_ellipse(x, y, center=(690, 452), radii=(110, 24)))
-    orange = _ellipse(x, y, center=(644, 362), radii=(94, 92))
+    canvas.shadow(_ellipse(x, y, center=(700, 425), radii=(100, 22)))
+    orange = _ellipse(x, y, center=(660, 345), radii=(84, 82))
     canvas.paint(orange, canvas.round(orange, (0.95, 0.52, 0.08), 95, bumps=0.6 * canvas.noise(3, 3)), "orange")
 
-    canvas.shadow(_ellipse(x, y, center=(478, 556), radii=(100, 16)))
-    u, v = _turn(x, y, center=(450, 518), degrees=-14)
+    canvas.shadow(_ellipse(x, y, center=(458, 568), radii=(100, 14)))
+    u, v = _turn(x, y, center=(430, 530), degrees=-14)
     lemon = _smooth_union(
         _ellipse(u, v, center=(0, 0), radii=(84, 55)), _ellipse(u, v, center=(88, 0), radii=(16, 15)), 14
     )
@@ -83,7 +83,7 @@ def draw_breakfast() -> Scene:
     canvas = _Canvas("breakfast", size_wh=(640, 480), seed=2)
     x, y = canvas.x, canvas.y
     u, _ = _turn(x, y, center=(320, 240), degrees=28)
-    cloth = _mix((0.83, 0.80, 0.73), (0.72, 0.52, 0.47), (np.sin(u / 21) > 0.55).astype(np.float32))
+    cloth = _mix((0.83, 0.80, 0.73), (0.45, 0.55, 0.68), (np.sin(u / 21) > 0.55).astype(np.float32))
     weave = 0.94 + 0.05 * np.sin(x * 1.9) * np.sin(y * 1.9) + 0.05 * canvas.noise(90, 90)
     canvas.fill(cloth * weave[..., None])
 
@@ -95,11 +95,11 @@ def draw_breakfast() -> Scene:
     body = np.minimum(body, _ellipse(x, y, center=(220, 345), radii=(94, 32)))
     rim = _ellipse(x, y, center=(220, 130), radii=(107, 34))
     mug = np.minimum(np.minimum(handle, body), rim)
-    glaze = np.clip(1.1 - 0.3 * ((x - 190) / 125) ** 2, 0.6, 1.1)[..., None] * np.array([0.16, 0.42, 0.62])
+    glaze = np.clip(1.1 - 0.3 * ((x - 190) / 125) ** 2, 0.6, 1.1)[..., None] * np.array([0.60, 0.16, 0.14])
     canvas.paint(mug, glaze + 0.35 * np.exp(-(((x - 165) / 12) ** 2))[..., None] * (y > 170)[..., None], "mug")
-    canvas.paint(rim, (0.72, 0.84, 0.90), part_of="mug")
+    canvas.paint(rim, (0.75, 0.30, 0.26), part_of="mug")
     inside = _ellipse(x, y, center=(220, 131), radii=(98, 28))
-    canvas.paint(inside, (0.10, 0.28, 0.42), part_of="mug")
+    canvas.paint(inside, (0.40, 0.10, 0.09), part_of="mug")
     coffee = np.maximum(inside, _ellipse(x, y, center=(220, 143), radii=(96, 26)))
     canvas.paint(coffee, _mix((0.20, 0.10, 0.05), (0.42, 0.25, 0.13), canvas.noise(50, 10)), part_of="mug")
 
@@ -114,7 +114,7 @@ def draw_breakfast() -> Scene:
 
 
 def draw_coins() -> Scene:
-    """Draw seven coins on green felt, two of them overlapping, 1024 x 768."""
+    """Draw seven coins on green felt, 1024 x 768."""
     canvas = _Canvas("coins", size_wh=(1024, 768), seed=3)
     felt = _mix((0.06, 0.25, 0.17), (0.12, 0.36, 0.25), 0.6 * canvas.noise(3, 3) + 0.4 * canvas.noise(160, 160))
     canvas.fill(felt)
@@ -123,10 +123,10 @@ def draw_coins() -> Scene:
         ("gold", (240, 230), 120, gold, 5),
         ("silver", (545, 200), 92, silver, 6),
         ("copper", (820, 250), 104, copper, 8),
-        ("silver_left", (200, 570), 98, silver, 4),
-        ("gold_under", (470, 540), 112, gold, 7),
-        ("copper_over", (610, 600), 84, copper, 5),
-        ("silver_right", (850, 570), 110, silver, 9),
+        ("silver_low_left", (200, 570), 98, silver, 4),
+        ("gold_low", (445, 540), 104, gold, 7),
+        ("copper_low", (680, 600), 76, copper, 5),
+        ("silver_low_right", (850, 570), 110, silver, 9),
     ):
         canvas.coin(name, center, radius, metal, points)
     return canvas.scene()

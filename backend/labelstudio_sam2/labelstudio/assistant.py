@@ -13,7 +13,7 @@ from labelstudio_sam2.labelstudio.label_config import AnswerTag, ImageTag, Label
 from labelstudio_sam2.labelstudio.predictions import answer_regions
 from labelstudio_sam2.labelstudio.prompts import box_prompt, clicks_of, newest_prompts, prompts_of
 from labelstudio_sam2.labelstudio.regions import DrawnRegion, check_size, drawn_regions
-from labelstudio_sam2.labelstudio.wire import Context, PredictRequest, Task, annotated_regions, newest_draft
+from labelstudio_sam2.labelstudio.wire import Context, PredictRequest, Region, Task, annotated_regions, newest_draft
 from labelstudio_sam2.segmenter.prompt import Image, Mask, Prompt, Segmentation
 
 logger = logging.getLogger(__name__)
@@ -103,11 +103,11 @@ class Assistant:
         Raises:
             BackendError: Whatever the catalogue says.
         """
-        if len(request.tasks) > MAX_TASKS:
-            raise BadRequestError(f"tasks: at most {MAX_TASKS} at once, got {len(request.tasks)}")
         context = request.context
         if context is None or not context.result:
             return [[] for _ in request.tasks]
+        if len(request.tasks) > MAX_TASKS:
+            raise BadRequestError(f"tasks: at most {MAX_TASKS} at once, got {len(request.tasks)}")
         config = parse_label_config(request.label_config)
         project = str(request.project or "").partition(".")[0]
         return [self._answer(task, context, config, project) for task in request.tasks]
@@ -167,8 +167,7 @@ def _asks(
         own_values = config.label_values(region.labels_from, region.class_names)
         return region.image == newest.image and set(own_values) == values
 
-    draft = newest_draft(task)
-    on_screen = drawn_regions(annotated_regions(task) if draft is None else draft)
+    on_screen = drawn_regions(_on_screen(task, only_negative=not clicks.labels.any()))
     edited = edit_under(clicks.coords[0], on_screen, size_hw, is_same_class=is_same_class)
     if edited is not None:
         edit = edit_prompt(edited, clicks, size_hw)
@@ -180,6 +179,18 @@ def _asks(
         logger.info("only negative clicks and nothing of the class under them: there is nothing to take away from")
         return []
     return [Ask(prompt, tags) for prompt in prompts_of(regions, size_hw)]
+
+
+def _on_screen(task: Task, *, only_negative: bool) -> list[Region]:
+    """Return what the annotator sees, as far as a request tells.
+
+    Before the first draft nothing says which annotation is open. What others submitted must not lead a click that
+    begins an object; one that only takes away can mean nothing but a mask that is there.
+    """
+    draft = newest_draft(task)
+    if draft is not None:
+        return draft
+    return annotated_regions(task) if only_negative else []
 
 
 def _tag_of(region: DrawnRegion, config: LabelConfig) -> AnswerTag:

@@ -4,7 +4,7 @@ Two attributes of `<BrushLabels>`, `<PolygonLabels>`, `<RectangleLabels>` and th
 
 - `model_answer="true"`: answers go to this tag even where another one comes first; several tags may say so and each
   gets its region. `"false"`: never to this tag.
-- `model_tolerance="1"` (polygons): how many pixels the outline may move when corners are left out.
+- `model_tolerance="1"` (polygons): about how many pixels the outline may move when corners are left out.
 """
 
 from collections.abc import Iterator, Mapping

@@ -16,9 +16,6 @@ from labelstudio_sam2.segmenter.prompt import FloatArray, Mask
 MIN_PART = 0.01
 """Parts of a mask smaller than this share of its largest part become no polygon of their own."""
 
-OPENCV_SHARE = 1 / (1 + 0.5**0.5)
-"""OpenCV's `approxPolyDP` drops corners twice, by its tolerance and then by the square root of half of it."""
-
 
 def answer_regions(
     mask: Mask, score: float, tag: AnswerTag, *, region_id: str | None = None, item_index: int | None = None
@@ -60,7 +57,8 @@ def mask_outlines(mask: Mask, *, tolerance: float) -> list[FloatArray]:
 
     Args:
         mask: (H, W) bool.
-        tolerance: How far in pixels an outline may move when corners are left out (Douglas-Peucker).
+        tolerance: Of OpenCV's `approxPolyDP` (Douglas-Peucker), in pixels. It drops corners twice, so an outline may
+            move by up to 1.7 times that.
 
     Returns:
         (K, 2) float32 xy in pixels each, K >= 3, through the centers of the outermost pixels. Parts smaller than
@@ -72,9 +70,9 @@ def mask_outlines(mask: Mask, *, tolerance: float) -> list[FloatArray]:
     for area, contour in by_area:
         if area < max(by_area[0][0] * MIN_PART, 1.0):
             break
-        simple = cv2.approxPolyDP(contour, tolerance * OPENCV_SHARE, closed=True).reshape(-1, 2)
-        outline = simple if len(simple) >= 3 else contour.reshape(-1, 2)  # no part vanishes for being small
-        outlines.append(outline.astype(np.float32) + 0.5)
+        simple = cv2.approxPolyDP(contour, tolerance, closed=True)
+        outline = simple if len(simple) >= 3 else contour  # no part vanishes for being small
+        outlines.append(outline.reshape(-1, 2).astype(np.float32) + 0.5)
     return outlines
 
 

@@ -59,7 +59,9 @@ def label_studio_routes(assistant: Assistant, readiness: Readiness) -> Blueprint
 
     @routes.post("/predict")
     def predict() -> Response:
-        results = assistant.predict(decode_predict_request(request.get_data()))
+        body = request.get_data(cache=False)
+        request.stream.read(1)  # werkzeug cuts a streamed body at the limit; only asking for more raises its 413
+        results = assistant.predict(decode_predict_request(body))
         return Response(msgspec.json.encode({"results": results}), mimetype="application/json")
 
     @routes.post("/webhook")
