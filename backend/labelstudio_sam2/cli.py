@@ -81,7 +81,7 @@ def demo(
     try:
         run_demo(folder, label_studio_python=label_studio_python, detach=detach)
     except DemoError as error:
-        Console(stderr=True).print(f"[red]The demo could not be started.[/red] {error}")
+        Console(stderr=True).print(f"The demo could not be started. {error}", style="red", markup=False)
         raise typer.Exit(1) from None
 
 
@@ -91,5 +91,5 @@ def main() -> None:
 
 
 def _usage_error(text: str) -> typer.Exit:
-    Console(stderr=True).print(f"[red]These settings cannot be used:[/red]\n{text}", highlight=False)
+    Console(stderr=True).print(f"These settings cannot be used:\n{text}", style="red", markup=False)
     return typer.Exit(2)

@@ -495,3 +495,16 @@ def test_every_click_inside_the_image_is_answered_whatever_was_painted(
     prediction = annotator.ask(*context, task=draw.task(draft=draft))
 
     assert all(region["value"]["brushlabels"] == ["Cat"] for region in prediction["result"])
+
+
+def test_a_tag_may_keep_only_the_clicked_part_of_a_mask(
+    annotator: Any, draw: Any, segmenter: Any, square: Mask
+) -> None:
+    speck = np.zeros((100, 200), bool)
+    speck[90:95, 190:195] = True
+    segmenter.masks = [square | speck]
+    annotator.label_config = annotator.label_config.replace("<BrushLabels", '<BrushLabels model_parts="clicked"')
+
+    (region,) = annotator.ask(draw.click(35, 40), task=draw.task())["result"]
+
+    np.testing.assert_array_equal(decoded(region), square)

@@ -76,6 +76,13 @@ def test_model_answer_on_a_tag_without_the_label_changes_nothing() -> None:
     assert names(answers(brush + polygon)) == ["brush"]
 
 
+def test_all_parts_of_a_mask_stay_unless_the_tag_says_clicked() -> None:
+    (usual,) = answers(labels_tag("BrushLabels", "brush", "Cat"))
+    (clicked,) = answers(labels_tag("BrushLabels", "brush", "Cat", attributes='model_parts="clicked"'))
+
+    assert (usual.parts, clicked.parts) == ("all", "clicked")
+
+
 def test_model_tolerance_is_in_pixels_and_one_by_default() -> None:
     (rough,) = answers(labels_tag("PolygonLabels", "poly", "Cat", attributes='model_tolerance="2.5"'))
     (usual,) = answers(labels_tag("PolygonLabels", "poly", "Cat"))
@@ -88,6 +95,7 @@ def test_model_tolerance_is_in_pixels_and_one_by_default() -> None:
     [
         'model_answer="yes"',
         'model_answer=""',
+        'model_parts="some"',
         'model_tolerance="-1"',
         'model_tolerance="nan"',
         'model_tolerance="inf"',

@@ -12,7 +12,8 @@ from label_studio_sdk.converter.brush import decode_rle
 from numpy.typing import NDArray
 
 from labelstudio_sam2.labelstudio.label_config import AnswerKind, AnswerTag
-from labelstudio_sam2.labelstudio.predictions import answer_regions, fresh_region_id, mask_outlines
+from labelstudio_sam2.labelstudio.predictions import answer_regions, clicked_parts, fresh_region_id, mask_outlines
+from labelstudio_sam2.segmenter.prompt import Prompt
 
 Mask = NDArray[np.bool_]
 
@@ -235,3 +236,39 @@ def test_percent_lead_back_to_the_same_pixels(seed: int) -> None:
     again = np.any([filled(outline.astype(np.float32), (60, 90)) for outline in outlines], axis=0)
     expected = np.any([filled(outline, (60, 90)) for outline in mask_outlines(mask, tolerance=0)], axis=0)
     np.testing.assert_array_equal(again, expected)
+
+
+TWO_PARTS = np.zeros((60, 90), bool)
+TWO_PARTS[10:20, 10:30] = True
+TWO_PARTS[40:50, 60:80] = True
+
+
+@pytest.mark.parametrize(
+    ("clicks", "labels", "kept"),
+    [
+        ([[15.5, 15.5]], [1], (slice(10, 20), slice(10, 30))),
+        ([[15.5, 15.5], [70.0, 45.0]], [1, 0], (slice(10, 20), slice(10, 30))),
+        ([[70.0, 45.0]], [1], (slice(40, 50), slice(60, 80))),
+    ],
+)
+def test_only_the_part_under_a_positive_click_stays(
+    clicks: list[list[float]], labels: list[int], kept: tuple[slice, slice]
+) -> None:
+    prompt = Prompt(point_coords=np.array(clicks, np.float32), point_labels=np.array(labels, np.int32))
+
+    mask = clicked_parts(TWO_PARTS, prompt)
+
+    expected = np.zeros((60, 90), bool)
+    expected[kept] = True
+    np.testing.assert_array_equal(mask, expected)
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        Prompt(box=np.array([5, 5, 85, 55], np.float32)),
+        Prompt(point_coords=np.array([[45, 30]], np.float32), point_labels=np.array([1], np.int32)),
+    ],
+)
+def test_every_part_stays_where_no_click_lies_on_any(prompt: Prompt) -> None:
+    np.testing.assert_array_equal(clicked_parts(TWO_PARTS, prompt), TWO_PARTS)

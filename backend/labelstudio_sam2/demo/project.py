@@ -34,7 +34,7 @@ LABEL_CONFIG = """\
     </View>
     <View>
       <Header value="Paint with" size="5"/>
-      <BrushLabels name="mask" toName="image" smart="false" showInline="true">
+      <BrushLabels name="mask" toName="image" smart="false" showInline="true" model_parts="clicked">
         <Label value="Fruit" background="#7048e8" hotkey="7"/>
         <Label value="Leaf" background="#0ca678" hotkey="8"/>
         <Label value="Thing" background="#e64980" hotkey="9"/>
@@ -97,22 +97,6 @@ class LabelStudioClient:
             self._http.post("/api/ml", json=wanted).raise_for_status()
         elif connected[0]["url"].rstrip("/") != url or not connected[0]["is_interactive"]:
             self._http.patch(f"/api/ml/{connected[0]['id']}", json=wanted).raise_for_status()
-
-    def tasks(self, project_id: int) -> list[Json]:
-        """Return a project's tasks, oldest first, with their data."""
-        query: dict[str, str | int] = {"project": project_id, "fields": "all", "page_size": 100}
-        answer = self._http.get("/api/tasks", params=query).raise_for_status().json()
-        return sorted(answer["tasks"], key=lambda task: int(task["id"]))
-
-    def annotations(self, task_id: int) -> list[Json]:
-        """Return what was submitted on a task, oldest first."""
-        answer = self._http.get(f"/api/tasks/{task_id}/annotations/").raise_for_status().json()
-        return sorted(answer, key=lambda annotation: int(annotation["id"]))
-
-    def drafts(self, task_id: int) -> list[Json]:
-        """Return what stands unsubmitted on a task."""
-        drafts: list[Json] = self._http.get(f"/api/tasks/{task_id}/drafts").raise_for_status().json()
-        return drafts
 
 
 def prepare_project(client: LabelStudioClient, project_id: int | None, backend_url: str) -> int:

@@ -10,7 +10,7 @@ import numpy as np
 from labelstudio_sam2.errors import BadRequestError
 from labelstudio_sam2.labelstudio.editing import box_around, edit_prompt, edit_under
 from labelstudio_sam2.labelstudio.label_config import AnswerTag, ImageTag, LabelConfig, parse_label_config
-from labelstudio_sam2.labelstudio.predictions import answer_regions
+from labelstudio_sam2.labelstudio.predictions import answer_regions, clicked_parts
 from labelstudio_sam2.labelstudio.prompts import box_prompt, clicks_of, newest_prompts, prompts_of
 from labelstudio_sam2.labelstudio.regions import DrawnRegion, check_size, drawn_regions
 from labelstudio_sam2.labelstudio.wire import Context, PredictRequest, Region, Task, annotated_regions, newest_draft
@@ -129,7 +129,8 @@ class Assistant:
             score = float(np.clip(segmentation.score, 0.0, 1.0))
             scores.append(score)
             for tag in ask.tags:
-                results += answer_regions(mask, score, tag, region_id=ask.region_id, item_index=item_index)
+                kept = mask if tag.parts == "all" else clicked_parts(mask, ask.prompt)
+                results += answer_regions(kept, score, tag, region_id=ask.region_id, item_index=item_index)
         return {"result": results, "score": min(scores, default=0.0), "model_version": self.model_version}
 
 
@@ -196,13 +197,15 @@ def _on_screen(task: Task, *, only_negative: bool) -> list[Region]:
 def _tag_of(region: DrawnRegion, config: LabelConfig) -> AnswerTag:
     """Return the answer tag that keeps a region where it is and what it is."""
     from_name, to_name = region.geometry.from_name, region.geometry.to_name
+    parts, tolerance = config.attributes(from_name)
     return AnswerTag(
         from_name,
         to_name,
         "polygon" if region.kind == "polygon" else "brush",
         labels_from=region.labels_from if region.labels_from != from_name else None,
         class_names=region.class_names,
-        tolerance=config.tolerance(from_name),
+        parts=parts,
+        tolerance=tolerance,
     )
 
 

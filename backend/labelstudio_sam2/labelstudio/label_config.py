@@ -1,9 +1,11 @@
 """Labeling configurations: where the picture is, and which tags can hold a mask.
 
-Two attributes of `<BrushLabels>`, `<PolygonLabels>`, `<RectangleLabels>` and their forms without `Labels` are ours:
+Three attributes of `<BrushLabels>`, `<PolygonLabels>`, `<RectangleLabels>` and their forms without `Labels` are ours:
 
 - `model_answer="true"`: answers go to this tag even where another one comes first; several tags may say so and each
   gets its region. `"false"`: never to this tag.
+- `model_parts="clicked"`: of a mask in several parts, only those stay that hold a positive click. `"all"`, the default:
+  every part stays.
 - `model_tolerance="1"` (polygons): about how many pixels the outline may move when corners are left out.
 """
 
@@ -22,6 +24,7 @@ MAX_LABEL_CONFIG_BYTES = 256_000
 DEFAULT_TOLERANCE = 1.0
 
 AnswerKind = Literal["brush", "polygon", "rectangle"]
+Parts = Literal["all", "clicked"]
 KINDS: tuple[AnswerKind, ...] = ("brush", "polygon", "rectangle")
 """What an answer can be, in the order they are preferred."""
 
@@ -46,6 +49,7 @@ class ControlTag:
         has_labels: Whether it carries classes itself.
         accepts_any: Its labels come from the task's data, so any class may be one of them.
         prefers: `model_answer`.
+        parts: `model_parts`.
         tolerance: `model_tolerance`, in pixels.
     """
 
@@ -57,6 +61,7 @@ class ControlTag:
     has_labels: bool = False
     accepts_any: bool = False
     prefers: bool | None = None
+    parts: Parts = "all"
     tolerance: float = DEFAULT_TOLERANCE
 
     def written(self, value: str) -> str | None:
@@ -77,6 +82,7 @@ class AnswerTag:
         labels_from: The separate `<Labels>` tag that names the class, or None where the control tag does it itself.
         class_names: What the region says, empty for an unlabelled one.
         tolerance: Of polygons, in pixels.
+        parts: Which parts of a mask are kept.
     """
 
     from_name: str
@@ -85,6 +91,7 @@ class AnswerTag:
     labels_from: str | None
     class_names: tuple[str, ...]
     tolerance: float = DEFAULT_TOLERANCE
+    parts: Parts = "all"
 
 
 @dataclass(frozen=True)
@@ -131,10 +138,10 @@ class LabelConfig:
         preferred = [answer for tag, answer in accepting if tag.prefers]
         return preferred or [accepting[0][1]]
 
-    def tolerance(self, name: str) -> float:
-        """Return the polygon tolerance of a control tag, in pixels."""
+    def attributes(self, name: str) -> tuple[Parts, float]:
+        """Return `model_parts` and `model_tolerance` of a control tag."""
         tag = self.controls.get(name)
-        return tag.tolerance if tag else DEFAULT_TOLERANCE
+        return (tag.parts, tag.tolerance) if tag else ("all", DEFAULT_TOLERANCE)
 
     def label_values(self, name: str, class_names: tuple[str, ...]) -> tuple[str, ...]:
         """Return the labels' values for what a region of this control tag says: aliases, where there are some."""
@@ -147,14 +154,14 @@ class LabelConfig:
             written = tuple(name for value in values if (name := tag.written(value)) is not None)
             if not written:
                 return None
-            return AnswerTag(tag.name, to_name, tag.kind, None, written, tag.tolerance)
+            return AnswerTag(tag.name, to_name, tag.kind, None, written, tag.tolerance, tag.parts)
         if not values:
-            return AnswerTag(tag.name, to_name, tag.kind, None, (), tag.tolerance)
+            return AnswerTag(tag.name, to_name, tag.kind, None, (), tag.tolerance, tag.parts)
         for labels in self.controls.values():
             if labels.tag == "Labels" and to_name in labels.to_names:
                 written = tuple(name for value in values if (name := labels.written(value)) is not None)
                 if written:
-                    return AnswerTag(tag.name, to_name, tag.kind, labels.name, written, tag.tolerance)
+                    return AnswerTag(tag.name, to_name, tag.kind, labels.name, written, tag.tolerance, tag.parts)
         return None
 
 
@@ -203,6 +210,7 @@ def _control_tag(element: Element) -> ControlTag | None:
         has_labels=has_labels,
         accepts_any=has_labels and element.get("value", "").startswith("$"),
         prefers=_flag(element, "model_answer"),
+        parts=_parts(element),
         tolerance=_pixels(element, "model_tolerance", DEFAULT_TOLERANCE),
     )
 
@@ -221,6 +229,15 @@ def _flag(element: Element, attribute: str) -> bool | None:
     if text.lower() not in ("true", "false"):
         raise BadConfigError(f'{attribute} of <{element.tag}> must be "true" or "false"')
     return text.lower() == "true"
+
+
+def _parts(element: Element) -> Parts:
+    match element.get("model_parts", "all").lower():
+        case "all":
+            return "all"
+        case "clicked":
+            return "clicked"
+    raise BadConfigError(f'model_parts of <{element.tag}> must be "all" or "clicked"')
 
 
 def _pixels(element: Element, attribute: str, default: float) -> float:

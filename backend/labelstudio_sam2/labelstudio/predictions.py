@@ -11,7 +11,7 @@ import numpy as np
 from labelstudio_sam2.labelstudio.brush_rle import encode_brush_rle
 from labelstudio_sam2.labelstudio.label_config import AnswerTag
 from labelstudio_sam2.labelstudio.prompts import mask_box
-from labelstudio_sam2.segmenter.prompt import FloatArray, Mask
+from labelstudio_sam2.segmenter.prompt import FloatArray, Mask, Prompt
 
 MIN_PART = 0.01
 """Parts of a mask smaller than this share of its largest part become no polygon of their own."""
@@ -50,6 +50,20 @@ def answer_regions(
         own_id = region_id if region_id is not None and index == 0 else fresh_region_id()
         results += _results(value, own_id, score, tag, mask.shape, item_index)
     return results
+
+
+def clicked_parts(mask: Mask, prompt: Prompt) -> Mask:
+    """Return the connected parts of a mask that hold a positive click; the whole mask if none does.
+
+    Args:
+        mask: (H, W) bool.
+        prompt: What was asked, in pixels of the same image.
+    """
+    _, parts = cv2.connectedComponents(mask.astype(np.uint8), connectivity=8)
+    height, width = mask.shape
+    x, y = np.clip(np.floor(prompt.point_coords[prompt.point_labels == 1]).astype(int), 0, (width - 1, height - 1)).T
+    clicked = np.setdiff1d(parts[y, x], [0])
+    return np.isin(parts, clicked) if len(clicked) else mask
 
 
 def mask_outlines(mask: Mask, *, tolerance: float) -> list[FloatArray]:

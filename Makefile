@@ -1,0 +1,81 @@
+# Everything a developer or a first-time visitor does here, one word each. `make` alone lists them.
+
+PYTHON ?= python3
+TORCH_VERSION ?= 2.14.1
+TORCHVISION_VERSION ?= 0.29.1
+LABEL_STUDIO_VERSION ?= 1.23.2
+LABEL_STUDIO_ML_VERSION ?= 1.0.9
+# Where torch comes from, if not from the default registry; such an index has smaller builds without CUDA.
+TORCH_INDEX_URL ?=
+
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+CHROMIUM := $(shell command -v chromium || command -v chromium-browser || command -v google-chrome)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo demo-stop test lint format screenshots clean
+.DELETE_ON_ERROR:
+
+help:  ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+	@echo
+	@echo '  Start with `make demo`: it installs everything under this folder and needs no GPU and no Docker.'
+
+demo: .venv/installed .venv-label-studio/installed  ## Label Studio, SAM 2 and pictures to click on; DETACH=1 returns when ready
+	@$(BIN)/labelstudio-sam2 demo $(if $(DETACH),--detach)
+
+demo-stop:  ## Stop a demo that was started with DETACH=1
+	@if [ -x $(BIN)/labelstudio-sam2 ]; then $(BIN)/labelstudio-sam2 demo --stop; else echo 'No demo is running.'; fi
+
+setup: .venv/installed  ## Install this backend for development, into .venv
+
+test: lint .venv-label-studio-ml/installed $(if $(CHROMIUM)$(REQUIRE_BROWSER),.venv-label-studio/installed)  ## Every check and test; the browser's too where there is a Chromium
+	$(BIN)/pytest
+ifeq ($(CHROMIUM),)
+	@echo 'The browser tests were left out: there is no Chromium. Install one (Debian, Ubuntu: apt-get install chromium).'
+endif
+
+lint: .venv/installed  ## Format, style and types, without changing anything
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+
+format: .venv/installed  ## Format, and mend what can be mended
+	$(BIN)/ruff format
+	$(BIN)/ruff check --fix
+
+screenshots: .venv/installed .venv-label-studio/installed  ## Take the README's picture of the editor again
+	SCREENSHOTS=docs/images $(BIN)/pytest tests/e2e/test_demo.py
+
+clean: demo-stop  ## Remove the environments and caches; the demo's data stay in .demo
+	rm -rf .venv .venv-label-studio .venv-label-studio-ml .mypy_cache .pytest_cache .ruff_cache .hypothesis
+
+.venv/installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is " + sys.version + "; say make PYTHON=...")'
+	@echo 'Installing into .venv; torch alone is a download of some gigabytes the first time'
+	[ -x $(BIN)/python ] || $(PYTHON) -m venv .venv
+	$(PIP) install -c constraints.txt setuptools wheel
+	@# a torch that works is kept, whatever its version
+	$(BIN)/python -c 'import torch, torchvision' 2>/dev/null || $(PIP) install -c constraints.txt \
+		$(if $(TORCH_INDEX_URL),--index-url $(TORCH_INDEX_URL)) torch==$(TORCH_VERSION) torchvision==$(TORCHVISION_VERSION)
+	@# without isolation: sam2 is built with the torch that is here, else pip downloads a second one
+	SAM2_BUILD_CUDA=0 $(PIP) install -c constraints.txt --no-build-isolation sam2==1.1.0
+	$(PIP) install -c constraints.txt --no-build-isolation -e '.[dev]'
+	@touch $@
+
+.venv-label-studio/installed:
+	@echo 'Installing Label Studio $(LABEL_STUDIO_VERSION) into .venv-label-studio'
+	[ -x .venv-label-studio/bin/python ] || $(PYTHON) -m venv .venv-label-studio
+	.venv-label-studio/bin/python -m pip --disable-pip-version-check --quiet install label-studio==$(LABEL_STUDIO_VERSION)
+	@touch $@
+
+.venv-label-studio-ml/installed: .venv/installed
+	@echo 'Installing label-studio-ml $(LABEL_STUDIO_ML_VERSION) into .venv-label-studio-ml'
+	@# it pins Flask 1.1.2, so it gets an environment of its own; torch, sam2 and this package come from .venv, searched after it
+	[ -x .venv-label-studio-ml/bin/python ] || $(PYTHON) -m venv .venv-label-studio-ml
+	.venv-label-studio-ml/bin/python -m pip --disable-pip-version-check --quiet install \
+		label-studio-ml==$(LABEL_STUDIO_ML_VERSION) 'redis<9' 'rq<4'
+	$(BIN)/python -c "import sysconfig; print('import site; site.addsitedir(%r)' % sysconfig.get_path('purelib'))" \
+		> "$$(.venv-label-studio-ml/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")/labelstudio_sam2.pth"
+	.venv-label-studio-ml/bin/python -c 'import label_studio_ml.model, labelstudio_sam2'
+	@touch $@

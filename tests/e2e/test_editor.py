@@ -1,0 +1,199 @@
+"""Clicks, boxes and strokes in the real editor end as the right mask in the stored annotation."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from labelstudio_sam2.demo.scenes import Scene
+from labelstudio_sam2.segmenter.prompt import Mask
+
+pytestmark = pytest.mark.browser
+
+GOOD = 0.85
+"""IoU with the drawn object that the nano model must reach."""
+
+
+@pytest.fixture
+def check(
+    scenes: dict[str, Scene], mask_of: Callable[[Any], Mask], iou: Callable[[Mask, Mask], float]
+) -> Callable[[Any, str, str], None]:
+    """Compare a stored region with a drawn object."""
+
+    def check_region(region: Any, scene: str, name: str) -> None:
+        reached = iou(mask_of(region), scenes[scene].masks[name])
+        assert reached >= GOOD, f"IoU with the {name} is {reached:.3f}"
+
+    return check_region
+
+
+def test_a_click_becomes_the_mask_that_is_stored(open_editor: Any, check: Any) -> None:
+    editor = open_editor("coins")
+    editor.pick("point", "Thing")
+
+    editor.click(53.2, 26.0)
+    editor.accept()
+    stored = editor.submit()
+
+    assert [(region["type"], region["from_name"]) for region in stored] == [("brushlabels", "mask")]
+    assert stored[0]["value"]["brushlabels"] == ["Thing"]
+    check(stored[0], "coins", "silver")
+
+
+def test_a_second_click_refines_the_same_suggestion(
+    open_editor: Any, check: Any, scenes: dict[str, Scene], mask_of: Callable[[Any], Mask]
+) -> None:
+    editor = open_editor("fruit")
+    editor.pick("point", "Fruit")
+
+    neck = editor.click(15.5, 36)
+    editor.label("point", "Fruit")
+    editor.click(22, 62)
+    editor.accept()
+    stored = editor.submit()
+
+    pear = scenes["fruit"].masks["pear"]
+    assert (mask_of(neck[0]) & pear).sum() < 0.5 * pear.sum()
+    assert len(stored) == 1
+    check(stored[0], "fruit", "pear")
+
+
+def test_an_alt_click_takes_the_neighbour_away(
+    open_editor: Any, check: Any, scenes: dict[str, Scene], mask_of: Callable[[Any], Mask]
+) -> None:
+    editor = open_editor("coins")
+    editor.pick("point", "Thing")
+
+    first = editor.click(43.5, 70.3)
+    editor.label("point", "Thing")
+    editor.click(66.4, 78.1, keys=["Alt"])
+    editor.accept()
+    stored = editor.submit()
+
+    neighbour = scenes["coins"].masks["copper_low"]
+    assert (mask_of(first[0]) & neighbour).sum() > 0.5 * neighbour.sum()
+    assert (mask_of(stored[0]) & neighbour).sum() < 0.2 * neighbour.sum()
+    assert len(stored) == 1
+    check(stored[0], "coins", "gold_low")
+
+
+def test_a_box_becomes_the_mask_of_what_fills_it(open_editor: Any, check: Any) -> None:
+    editor = open_editor("fruit")
+    editor.pick("rectangle", "Fruit")
+
+    editor.box(5.5, 28, 27, 72.5)
+    editor.accept()
+    stored = editor.submit()
+
+    assert [region["type"] for region in stored] == ["brushlabels"]
+    check(stored[0], "fruit", "pear")
+
+
+def test_a_rough_stroke_becomes_the_mask_under_its_own_id(open_editor: Any, check: Any) -> None:
+    editor = open_editor("fruit")
+    editor.pick("brush", "Fruit")
+    stroke_id = editor.paint([(38, 55), (50, 60), (45, 66), (45, 82)])
+    editor.erase([(40, 80), (50, 80)])
+    editor.wait_for_draft(
+        lambda regions: (
+            [[touch["type"] for touch in region["value"]["touches"]] for region in regions] == [["add", "eraser"]]
+        )
+    )
+    editor.unselect()
+    editor.pick("point", "Fruit")
+
+    answer = editor.click(45, 68, keys=["Control"])
+    editor.accept()
+    stored = editor.submit()
+
+    assert [region["id"] for region in answer] == [stroke_id]
+    assert [region["id"] for region in stored] == [stroke_id]
+    check(stored[0], "fruit", "apple")
+
+
+def test_a_kept_mask_shrinks_where_it_is_ctrl_alt_clicked(
+    open_editor: Any, check: Any, scenes: dict[str, Scene], mask_of: Callable[[Any], Mask]
+) -> None:
+    editor = open_editor("coins")
+    editor.pick("rectangle", "Thing")
+    both = editor.box(33, 56, 74.5, 89)
+    editor.accept()
+    editor.wait_for_draft(lambda regions: [region["type"] for region in regions] == ["brushlabels"])
+    editor.unselect()
+    editor.pick("point", "Thing")
+
+    answer = editor.click(66.4, 78.1, keys=["Control", "Alt"])
+    editor.accept()
+    stored = editor.submit()
+
+    neighbour = scenes["coins"].masks["copper_low"]
+    assert (mask_of(both[0]) & neighbour).sum() > 0.5 * neighbour.sum()
+    assert [region["id"] for region in stored] == [region["id"] for region in answer] == [both[0]["id"]]
+    check(stored[0], "coins", "gold_low")
+
+
+def test_a_kept_mask_grows_when_ctrl_click_and_click_follow_each_other(
+    open_editor: Any, check: Any, scenes: dict[str, Scene], mask_of: Callable[[Any], Mask]
+) -> None:
+    editor = open_editor("fruit")
+    editor.pick("point", "Fruit")
+    neck = editor.click(15.5, 36)
+    editor.accept()
+    editor.wait_for_draft(lambda regions: [region["type"] for region in regions] == ["brushlabels"])
+    editor.unselect()
+    editor.pick("point", "Fruit")
+
+    editor.click(15.5, 36, keys=["Control"])
+    editor.label("point", "Fruit")
+    editor.click(22, 62)
+    editor.accept()
+    stored = editor.submit()
+
+    pear = scenes["fruit"].masks["pear"]
+    assert (mask_of(neck[0]) & pear).sum() < 0.5 * pear.sum()
+    assert [region["id"] for region in stored] == [neck[0]["id"]]
+    check(stored[0], "fruit", "pear")
+
+
+def test_a_click_in_a_waiting_box_is_answered_within_that_box(open_editor: Any, check: Any) -> None:
+    editor = open_editor("coins")
+    editor.pick("rectangle", "Thing")
+    editor.box(33, 56, 54, 85)
+    editor.wait_for_draft(lambda regions: "rectanglelabels" in [region["type"] for region in regions])
+    editor.unselect()
+    editor.pick("point", "Thing")
+
+    editor.click(43.5, 70.3, keys=["Control"])  # alone, this click would take the neighbours along
+    editor.accept()
+    stored = editor.submit()
+
+    assert [region["type"] for region in stored] == ["brushlabels"]
+    check(stored[0], "coins", "gold_low")
+
+
+def test_with_auto_accept_every_click_is_an_object_of_its_own(open_editor: Any, check: Any) -> None:
+    editor = open_editor("coins")
+    editor.auto_accept()
+    editor.pick("point", "Thing")
+
+    editor.click(53.2, 26.0)
+    editor.wait_for_regions(1)
+    editor.label("point", "Thing")
+    editor.click(83.0, 74.2)
+    editor.wait_for_regions(2)
+    stored = editor.submit()
+
+    assert len(stored) == 2
+    check(stored[0], "coins", "silver")
+    check(stored[1], "coins", "silver_low_right")
+
+
+def test_a_rejected_suggestion_leaves_nothing_behind(open_editor: Any) -> None:
+    editor = open_editor("coins")
+    editor.pick("point", "Thing")
+
+    editor.click(53.2, 26.0)
+    editor.reject()
+    stored = editor.submit()
+
+    assert stored == []
