@@ -9,7 +9,8 @@ LABEL_STUDIO_ML_VERSION ?= 1.0.9
 TORCH_INDEX_URL ?=
 
 BIN := .venv/bin
-PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+PIP_WITH_PROGRESS := $(BIN)/python -m pip --disable-pip-version-check
+PIP := $(PIP_WITH_PROGRESS) --quiet
 CHROMIUM := $(shell command -v chromium || command -v chromium-browser || command -v google-chrome)
 
 .DEFAULT_GOAL := help
@@ -54,25 +55,25 @@ clean: demo-stop  ## Remove the environments and caches; the demo's data stay in
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is " + sys.version + "; say make PYTHON=...")'
 	@echo 'Installing into .venv; torch alone is a download of some gigabytes the first time'
 	[ -x $(BIN)/python ] || $(PYTHON) -m venv .venv
-	$(PIP) install -c constraints.txt setuptools wheel
+	@$(PIP) install -c constraints.txt setuptools wheel
 	@# a torch that works is kept, whatever its version
-	$(BIN)/python -c 'import torch, torchvision' 2>/dev/null || $(PIP) install -c constraints.txt \
+	@$(BIN)/python -c 'import torch, torchvision' 2>/dev/null || $(PIP_WITH_PROGRESS) install -c constraints.txt \
 		$(if $(TORCH_INDEX_URL),--index-url $(TORCH_INDEX_URL)) torch==$(TORCH_VERSION) torchvision==$(TORCHVISION_VERSION)
 	@# without isolation: sam2 is built with the torch that is here, else pip downloads a second one
-	SAM2_BUILD_CUDA=0 $(PIP) install -c constraints.txt --no-build-isolation sam2==1.1.0
-	$(PIP) install -c constraints.txt --no-build-isolation -e '.[dev]'
+	@SAM2_BUILD_CUDA=0 $(PIP) install -c constraints.txt --no-build-isolation sam2==1.1.0
+	@$(PIP) install -c constraints.txt --no-build-isolation -e '.[dev]'
 	@touch $@
 
 .venv-label-studio/installed:
 	@echo 'Installing Label Studio $(LABEL_STUDIO_VERSION) into .venv-label-studio'
-	[ -x .venv-label-studio/bin/python ] || $(PYTHON) -m venv .venv-label-studio
-	.venv-label-studio/bin/python -m pip --disable-pip-version-check --quiet install label-studio==$(LABEL_STUDIO_VERSION)
+	@[ -x .venv-label-studio/bin/python ] || $(PYTHON) -m venv .venv-label-studio
+	.venv-label-studio/bin/python -m pip --disable-pip-version-check install label-studio==$(LABEL_STUDIO_VERSION)
 	@touch $@
 
 .venv-label-studio-ml/installed: .venv/installed
 	@echo 'Installing label-studio-ml $(LABEL_STUDIO_ML_VERSION) into .venv-label-studio-ml'
 	@# it pins Flask 1.1.2, so it gets an environment of its own; torch, sam2 and this package come from .venv, searched after it
-	[ -x .venv-label-studio-ml/bin/python ] || $(PYTHON) -m venv .venv-label-studio-ml
+	@[ -x .venv-label-studio-ml/bin/python ] || $(PYTHON) -m venv .venv-label-studio-ml
 	.venv-label-studio-ml/bin/python -m pip --disable-pip-version-check --quiet install \
 		label-studio-ml==$(LABEL_STUDIO_ML_VERSION) 'redis<9' 'rq<4'
 	$(BIN)/python -c "import sysconfig; print('import site; site.addsitedir(%r)' % sysconfig.get_path('purelib'))" \

@@ -57,7 +57,7 @@ class RunningDemo:
         return _demo_command(self.folder, *arguments)
 
 
-OpenEditor: TypeAlias = Callable[[str], Any]
+OpenEditor: TypeAlias = Callable[..., Any]
 
 
 @pytest.fixture(scope="session")
@@ -132,8 +132,8 @@ def editor_module() -> ModuleType:
 def open_editor(demo: RunningDemo, page: Page, scenes: dict[str, Scene], editor_module: ModuleType) -> OpenEditor:
     """Open a picture of the demo in the editor, as the only task of a project of its own."""
 
-    def open_scene(name: str) -> Any:
-        project_id = int(demo.client.create_project(f"Test with {name}", LABEL_CONFIG)["id"])
+    def open_scene(name: str, label_config: str = LABEL_CONFIG) -> Any:
+        project_id = int(demo.client.create_project(f"Test with {name}", label_config)["id"])
         demo.client.import_scenes(project_id, [scenes[name]])
         demo.client.connect_backend(project_id, demo.state.backend_url)
         task_id = demo.task_ids(project_id)[0]

@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
+import cv2
+import numpy as np
 import pytest
 
 from labelstudio_sam2.demo.scenes import Scene
@@ -197,3 +199,80 @@ def test_a_rejected_suggestion_leaves_nothing_behind(open_editor: Any) -> None:
     stored = editor.submit()
 
     assert stored == []
+
+
+PROMPTS = """
+  <Image name="image" value="$image"/>
+  <KeyPointLabels name="point" toName="image" smart="true" smartOnly="true">
+    <Label value="Fruit" hotkey="1"/>
+  </KeyPointLabels>
+  <RectangleLabels name="box" toName="image" smart="true" smartOnly="true" model_answer="false">
+    <Label value="Fruit" hotkey="4"/>
+  </RectangleLabels>
+"""
+POLYGONS = """
+  <PolygonLabels name="outline" toName="image" model_parts="clicked"><Label value="Fruit" hotkey="7"/></PolygonLabels>
+"""
+BOXES = """
+  <RectangleLabels name="kept" toName="image" smart="false" model_parts="clicked">
+    <Label value="Fruit" hotkey="7"/>
+  </RectangleLabels>
+"""
+PLAIN_TAGS = """
+<View>
+  <Image name="image" value="$image"/>
+  <KeyPoint name="point" toName="image" smart="true" smartOnly="true"/>
+  <Rectangle name="box" toName="image" smart="true" smartOnly="true" model_answer="false"/>
+  <Brush name="mask" toName="image" smart="false" model_parts="clicked"/>
+  <Labels name="label" toName="image"><Label value="Fruit" hotkey="1"/></Labels>
+</View>
+"""
+
+
+def test_polygons_where_the_configuration_has_polygons(
+    open_editor: Any, scenes: dict[str, Scene], iou: Callable[[Mask, Mask], float]
+) -> None:
+    editor = open_editor("fruit", f"<View>{PROMPTS}{POLYGONS}</View>")
+    editor.pick("point", "Fruit")
+
+    editor.click(82.5, 57.5)
+    editor.accept()
+    (region,) = editor.submit()
+
+    orange = scenes["fruit"].masks["orange"]
+    corners = np.array(region["value"]["points"]) / 100 * (orange.shape[1], orange.shape[0])
+    drawn = cv2.fillPoly(np.zeros(orange.shape, np.uint8), [corners.astype(np.int32)], 1).astype(bool)
+    assert (region["type"], region["from_name"]) == ("polygonlabels", "outline")
+    assert region["value"]["polygonlabels"] == ["Fruit"]
+    assert iou(drawn, orange) >= GOOD
+
+
+def test_boxes_where_the_configuration_has_only_boxes(open_editor: Any, scenes: dict[str, Scene]) -> None:
+    editor = open_editor("fruit", f"<View>{PROMPTS}{BOXES}</View>")
+    editor.pick("point", "Fruit")
+
+    editor.click(45, 62)
+    editor.accept()
+    (region,) = editor.submit()
+
+    assert (region["type"], region["from_name"]) == ("rectanglelabels", "kept")
+    rows, columns = np.nonzero(scenes["fruit"].masks["apple"])
+    height, width = scenes["fruit"].masks["apple"].shape
+    left_top_right_bottom = [columns.min() / width, rows.min() / height, columns.max() / width, rows.max() / height]
+    value = region["value"]
+    stored = [value["x"], value["y"], value["x"] + value["width"], value["y"] + value["height"]]
+    assert stored == pytest.approx([100 * edge for edge in left_top_right_bottom], abs=3)
+
+
+def test_plain_tags_with_one_list_of_labels(open_editor: Any, check: Any) -> None:
+    editor = open_editor("fruit", PLAIN_TAGS)
+    editor.pick("point", "Fruit")
+
+    editor.click(82.5, 57.5)
+    editor.accept()
+    stored = {region["type"]: region for region in editor.submit()}
+
+    assert set(stored) == {"brush", "labels"}
+    assert stored["brush"]["id"] == stored["labels"]["id"]
+    assert stored["labels"]["value"]["labels"] == ["Fruit"]
+    check(stored["brush"], "fruit", "orange")
