@@ -30,7 +30,7 @@ def _no_labels() -> NDArray[np.int32]:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Prompt:
-    """One object to segment, in pixels of the original image.
+    """One object to segment, in pixels of the original image; without any of these the most prominent one.
 
     N is the number of clicks. Arrays keep the names of `SAM2ImagePredictor.predict`. Pixel centers lie at half
     coordinates: (0, 0) is the outer corner of the top left pixel, (W, H) that of the bottom right one.
@@ -43,8 +43,7 @@ class Prompt:
             its own low resolution (256 for the official models).
 
     Raises:
-        BadPromptError: Shapes disagree, a value is not finite, there are more than `MAX_POINTS` points, or nothing is
-            asked at all.
+        BadPromptError: Shapes disagree, a value is not finite, or there are more than `MAX_POINTS` points.
     """
 
     point_coords: FloatArray = field(default_factory=_no_points)
@@ -73,13 +72,11 @@ class Prompt:
         arrays = (self.point_coords, self.box, self.mask_input)
         if not all(np.isfinite(array).all() for array in arrays if array is not None):
             raise BadPromptError("a prompt must be finite numbers")
-        if n == 0 and self.box is None and self.mask_input is None:
-            raise BadPromptError("a prompt needs a point, a box or a mask")
 
     @property
     def is_ambiguous(self) -> bool:
-        """Whether SAM 2 should choose among three masks: a lone click may mean the part or the whole."""
-        return len(self.point_labels) == 1 and self.box is None and self.mask_input is None
+        """Whether SAM 2 should choose among three masks: a lone click, or none, may mean the part or the whole."""
+        return len(self.point_labels) <= 1 and self.box is None and self.mask_input is None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -120,8 +120,13 @@ class Segmenter(Generic[E]):
             BusyError: Too many requests wait, or the device was not free in time.
             GpuMemoryError: The picture does not fit, even with an empty cache.
         """
+        return self.predict(self.embed(picture), prompts, multimask_output=multimask_output)
+
+    def predict(
+        self, embedding: E, prompts: Sequence[Prompt], *, multimask_output: bool | None = None
+    ) -> list[Segmentation]:
+        """Return what the model sees at each prompt on a picture that was embedded before; otherwise as `segment`."""
         model = self._ready_model()
-        embedding = self.embed(picture)
         segmentations = []
         for prompt in prompts:
             multimask = prompt.is_ambiguous if multimask_output is None else multimask_output
@@ -130,12 +135,23 @@ class Segmenter(Generic[E]):
         return segmentations
 
     def embed(self, picture: Picture) -> E:
-        """Return the picture's embedding, from the cache if it is there. Equal concurrent calls embed once."""
-        key = f"{self.model_version}:{picture.sha256}"
+        """Return the picture's embedding, from the cache if it is there. Equal concurrent calls embed once.
+
+        Raises:
+            BackendError: As `segment`.
+        """
+        key = self._key(picture.sha256)
         cached = self._cache.get(key)
         if cached is not None:
             return cached
         return self._flights.do(key, lambda: self._embed(key, picture), timeout_seconds=self._wait_seconds)
+
+    def cached(self, sha256: str) -> E | None:
+        """Return the embedding of the picture with this content if it is cached, and mark it as just used."""
+        return self._cache.get(self._key(sha256))
+
+    def _key(self, sha256: str) -> str:
+        return f"{self.model_version}:{sha256}"
 
     def _embed(self, key: str, picture: Picture) -> E:
         embedded_meanwhile = self._cache.peek(key)
