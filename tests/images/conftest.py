@@ -205,7 +205,8 @@ def make_source(
 
     def make(**overrides: Any) -> ImageSource:
         clock = {"clock": overrides.pop("clock")} if "clock" in overrides else {}
-        settings = make_settings(**({"label_studio_url": label_studio.url} | overrides))
+        fixed = {"label_studio_url": label_studio.url, "image_revalidate_seconds": 10}
+        settings = make_settings(**(fixed | overrides))
         return ImageSource(settings, resolver=names, network=network, **clock)
 
     return make

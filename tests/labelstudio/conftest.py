@@ -123,9 +123,14 @@ class FakeSegmenter:
     """Records prompts, and answers each with the next mask a test chose; the last one stays."""
 
     masks: list[Mask]
+    failure: Exception | None = None
     score: float = 0.75
     model_version: str = "fake@1"
     prompts: list[Prompt] = field(default_factory=list)
+
+    def check_ready(self) -> None:
+        if self.failure is not None:
+            raise self.failure
 
     def segment(self, picture: Any, prompts: Sequence[Prompt]) -> list[Segmentation]:
         self.prompts += prompts

@@ -17,6 +17,7 @@ from labelstudio_sam2.errors import (
     BadPromptError,
     BadRequestError,
     ImageTimeoutError,
+    ModelLoadingError,
     NoAnswerTagError,
     PromptOutsideError,
     RotatedImageError,
@@ -215,18 +216,46 @@ def test_what_another_annotator_submitted_does_not_lead_a_click(
     assert segmenter.prompts[0].mask_input is None
 
 
-def test_without_a_draft_a_negative_click_takes_away_from_what_was_submitted(
-    annotator: Any, draw: Any, square: Mask
+def test_without_a_draft_a_negative_click_takes_nothing_from_what_others_submitted(
+    annotator: Any, draw: Any, segmenter: Any, square: Mask
 ) -> None:
-    mask = draw.mask(square)
-    submitted = [{"updated_at": "2026-11-22T11:00:00Z", "result": [mask]}]
+    submitted = [{"updated_at": "2026-11-22T11:00:00Z", "result": [draw.mask(square)]}]
     cut = draw.click(35, 40, is_positive=False)
 
-    no_draft = annotator.ask(cut, task=draw.task(annotations=submitted))["result"]
-    deleted_since = annotator.ask(cut, task=draw.task(draft=[], annotations=submitted))["result"]
+    result = annotator.ask(cut, task=draw.task(annotations=submitted))["result"]
 
-    assert [region["id"] for region in no_draft] == [mask["id"]]
-    assert deleted_since == []
+    assert result == []
+    assert segmenter.prompts == []
+
+
+def test_while_the_model_loads_nothing_is_downloaded(annotator: Any, draw: Any, segmenter: Any, pictures: Any) -> None:
+    segmenter.failure = ModelLoadingError("not yet")
+
+    with pytest.raises(ModelLoadingError):
+        annotator.ask(draw.click(35, 40), task=draw.task())
+
+    assert pictures.found == []
+
+
+def test_a_rectangle_that_is_an_annotation_does_not_lead_a_click(annotator: Any, draw: Any, segmenter: Any) -> None:
+    kept = draw.rectangle(30, 30, 10, 20)
+    annotator.label_config = annotator.label_config.replace(
+        '<RectangleLabels name="rect" toName="image" smart="true"',
+        '<RectangleLabels name="rect" toName="image" smart="false"',
+    )
+
+    annotator.ask(draw.click(35, 40), task=draw.task(draft=[kept]))
+
+    assert segmenter.prompts[0].box is None
+
+
+def test_a_rectangle_that_was_an_answer_does_not_lead_a_click(annotator: Any, draw: Any, segmenter: Any) -> None:
+    kept = draw.rectangle(30, 30, 10, 20)
+    annotator.label_config = annotator.label_config.replace("<RectangleLabels", '<RectangleLabels model_answer="true"')
+
+    annotator.ask(draw.click(35, 40), task=draw.task(draft=[kept]))
+
+    assert segmenter.prompts[0].box is None
 
 
 def test_classes_in_another_order_are_the_same_classes(annotator: Any, draw: Any, square: Mask) -> None:

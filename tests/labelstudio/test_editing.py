@@ -22,13 +22,13 @@ def under(draw: Any, x: float, y: float, *regions: dict[str, Any]) -> str | None
         np.array([x, y], np.float32),
         draw.drawn(*regions),
         SIZE_HW,
-        is_same_class=lambda region: region.class_names == ("Cat",),
+        is_wanted=lambda region: region.class_names == ("Cat",),
     )
     return None if found is None else found.id
 
 
 def around(draw: Any, x: float, y: float, *regions: dict[str, Any]) -> str | None:
-    found = box_around(np.array([x, y], np.float32), draw.drawn(*regions), SIZE_HW, is_same_class=lambda _: True)
+    found = box_around(np.array([x, y], np.float32), draw.drawn(*regions), SIZE_HW, is_wanted=lambda _: True)
     return None if found is None else found.id
 
 

@@ -11,7 +11,6 @@ from labelstudio_sam2.errors import BackendError, BadJsonError, BadPromptError, 
 from labelstudio_sam2.labelstudio.wire import (
     Region,
     Task,
-    annotated_regions,
     decode_predict_request,
     decode_rle,
     newest_draft,
@@ -55,10 +54,9 @@ def test_a_null_context_is_a_batch() -> None:
 
 
 def test_existing_regions_stay_undecoded_bytes() -> None:
-    task = first_task(b'{"tasks":[{"drafts":[{"result":"no list"}],"annotations":17}]}')
+    task = first_task(b'{"tasks":[{"drafts":[{"result":"no list"}]}]}')
 
     assert bytes(task.drafts) == b'[{"result":"no list"}]'
-    assert bytes(task.annotations) == b"17"
 
 
 @pytest.mark.parametrize(
@@ -144,8 +142,8 @@ def test_the_newest_draft_counts() -> None:
 
 @pytest.mark.parametrize("drafts", [b"null", b"[]"])
 def test_without_a_draft_there_is_none(drafts: bytes) -> None:
-    assert newest_draft(first_task(b'{"tasks":[{"drafts":' + drafts + b"}]}")) is None
-    assert newest_draft(first_task(b'{"tasks":[{}]}')) is None
+    assert newest_draft(first_task(b'{"tasks":[{"drafts":' + drafts + b"}]}")) == []
+    assert newest_draft(first_task(b'{"tasks":[{}]}')) == []
 
 
 def test_a_draft_of_nothing_is_not_no_draft() -> None:
@@ -181,16 +179,6 @@ def test_an_unreadable_draft_does_not_keep_a_click_from_being_answered(drafts: b
     task = first_task(b'{"tasks":[{"drafts":' + drafts + b"}]}")
 
     assert not newest_draft(task)
-
-
-def test_annotations_come_oldest_first() -> None:
-    annotations = [
-        {"updated_at": "2026-11-22T12:00:00Z", "result": [region(id="second")]},
-        {"updated_at": "2026-11-21T12:00:00Z", "result": [region(id="first")]},
-    ]
-    task = first_task(msgspec.json.encode({"tasks": [{"annotations": annotations}]}))
-
-    assert [found.id for found in annotated_regions(task)] == ["first", "second"]
 
 
 def test_rle_is_a_list_of_whole_numbers_or_nothing() -> None:

@@ -29,13 +29,15 @@ class FakeModel:
         embedded: The gray of every picture that was embedded.
         multimask: What each prediction was asked for.
         on_embed: Called before each embedding.
+        on_predict: Called before each prediction.
         freed: How often memory was given back.
         inside: Calls of the model that run now; more than one at a time is an error of the queue.
     """
 
     embedded: list[int] = field(default_factory=list)
     multimask: list[bool] = field(default_factory=list)
-    on_embed: Callable[[], None] = lambda: None
+    on_embed: Callable[[], object] = lambda: None
+    on_predict: Callable[[], object] = lambda: None
     freed: int = 0
     inside: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(1))
 
@@ -51,6 +53,7 @@ class FakeModel:
     def predict(self, embedding: FakeEmbedding, prompt: Prompt, *, multimask_output: bool) -> Segmentation:
         assert self.inside.acquire(blocking=False), "two threads on the device"
         try:
+            self.on_predict()
             self.multimask.append(multimask_output)
             score = np.array([embedding.gray / 100], np.float32)
             return Segmentation(low_res_logits=np.zeros((1, 4, 4), np.float32), scores=score, size_hw=(6, 8))

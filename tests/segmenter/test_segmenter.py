@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from labelstudio_sam2.errors import (
+    BusyError,
     GpuMemoryError,
     ImageUnreadableError,
     ModelLoadingError,
@@ -100,6 +101,42 @@ def test_out_of_gpu_memory_once_empties_the_cache_and_tries_again(
     assert segmenter.cache_stats().entries == 1
 
 
+def test_out_of_gpu_memory_in_a_prediction_is_tried_again_too(segmenter: Any, model: Any, make_picture: Any) -> None:
+    failures = iter([GpuMemoryError("8 MiB wanted")])
+    model.on_predict = lambda: _raise_next(failures)
+
+    (answer,) = segmenter.segment(make_picture(20), [CLICK])
+
+    assert answer.score == pytest.approx(0.2)
+    assert model.freed == 1
+
+
+def test_a_request_for_many_objects_ends_at_its_deadline(model: Any, make_picture: Any) -> None:
+    segmenter = _segmenter(lambda: model, wait_seconds=0.05)
+    segmenter.start().join()
+    model.on_predict = lambda: threading.Event().wait(0.03)
+
+    with pytest.raises(BusyError, match="100 objects"):
+        segmenter.segment(make_picture(20), [CLICK] * 100)
+
+    assert len(model.multimask) < 10
+
+
+def test_who_waits_for_an_embedding_gives_up_at_its_deadline(model: Any, make_picture: Any) -> None:
+    segmenter = _segmenter(lambda: model, wait_seconds=0.05)
+    segmenter.start().join()
+    begun, release = threading.Event(), threading.Event()
+    model.on_embed = lambda: begun.set() or release.wait(5)
+
+    with ThreadPoolExecutor(1) as thread:
+        first = thread.submit(segmenter.segment, make_picture(20), [CLICK])
+        begun.wait(5)
+        with pytest.raises(BusyError):
+            segmenter.segment(make_picture(20), [CLICK])
+        release.set()
+        first.result(5)
+
+
 def test_out_of_gpu_memory_always_is_an_error_and_the_next_request_is_served(
     segmenter: Any, model: Any, make_picture: Any
 ) -> None:
@@ -162,13 +199,17 @@ def test_the_same_picture_under_another_model_is_embedded_again(model: Any, make
 
 
 def _segmenter(
-    load_model: Callable[[], Any], version: str = "fake@1", cache: EmbeddingCache[Any] | None = None
+    load_model: Callable[[], Any],
+    version: str = "fake@1",
+    cache: EmbeddingCache[Any] | None = None,
+    wait_seconds: float = 5,
 ) -> Segmenter[Any]:
     return Segmenter(
         load_model,
         model_version=version,
         cache=cache or EmbeddingCache(1000),
         device=DeviceQueue(max_waiting=8, wait_seconds=5),
+        wait_seconds=wait_seconds,
     )
 
 

@@ -13,7 +13,7 @@ from labelstudio_sam2.labelstudio.label_config import AnswerTag, ImageTag, Label
 from labelstudio_sam2.labelstudio.predictions import answer_regions, clicked_parts
 from labelstudio_sam2.labelstudio.prompts import box_prompt, clicks_of, newest_prompts, prompts_of
 from labelstudio_sam2.labelstudio.regions import DrawnRegion, check_size, drawn_regions
-from labelstudio_sam2.labelstudio.wire import Context, PredictRequest, Region, Task, annotated_regions, newest_draft
+from labelstudio_sam2.labelstudio.wire import Context, PredictRequest, Task, newest_draft
 from labelstudio_sam2.segmenter.prompt import Image, Mask, Prompt, Segmentation
 
 logger = logging.getLogger(__name__)
@@ -53,6 +53,10 @@ class Segmenter(Protocol):
     @property
     def model_version(self) -> str:
         """Names model, checkpoint and precision."""
+        ...
+
+    def check_ready(self) -> None:
+        """Raise the catalogue's error if the model cannot be asked."""
         ...
 
     def segment(self, picture: Picture, prompts: Sequence[Prompt]) -> list[Segmentation]:
@@ -108,6 +112,7 @@ class Assistant:
             return [[] for _ in request.tasks]
         if len(request.tasks) > MAX_TASKS:
             raise BadRequestError(f"tasks: at most {MAX_TASKS} at once, got {len(request.tasks)}")
+        self._segmenter.check_ready()  # before anything is downloaded for nothing
         config = parse_label_config(request.label_config)
         project = str(request.project or "").partition(".")[0]
         return [self._answer(task, context, config, project) for task in request.tasks]
@@ -168,30 +173,24 @@ def _asks(
         own_values = config.label_values(region.labels_from, region.class_names)
         return region.image == newest.image and set(own_values) == values
 
-    on_screen = drawn_regions(_on_screen(task, only_negative=not clicks.labels.any()))
-    edited = edit_under(clicks.coords[0], on_screen, size_hw, is_same_class=is_same_class)
+    on_screen = drawn_regions(newest_draft(task))
+    edited = edit_under(clicks.coords[0], on_screen, size_hw, is_wanted=is_same_class)
     if edited is not None:
         edit = edit_prompt(edited, clicks, size_hw)
         return [Ask(edit.prompt, [_tag_of(edited, config)], region_id=edited.id, within=edit.within)]
-    box = box_around(clicks.coords[0], on_screen, size_hw, is_same_class=is_same_class)
+    answered = {tag.from_name for tag in tags}
+
+    def is_box_to_prompt_with(region: DrawnRegion) -> bool:
+        name = region.geometry.from_name
+        return is_same_class(region) and config.is_smart(name) and name not in answered
+
+    box = box_around(clicks.coords[0], on_screen, size_hw, is_wanted=is_box_to_prompt_with)
     if box is not None:
         return [Ask(box_prompt(box, size_hw, clicks), tags)]
     if not clicks.labels.any():
         logger.info("only negative clicks and nothing of the class under them: there is nothing to take away from")
         return []
     return [Ask(prompt, tags) for prompt in prompts_of(regions, size_hw)]
-
-
-def _on_screen(task: Task, *, only_negative: bool) -> list[Region]:
-    """Return what the annotator sees, as far as a request tells.
-
-    Before the first draft nothing says which annotation is open. What others submitted must not lead a click that
-    begins an object; one that only takes away can mean nothing but a mask that is there.
-    """
-    draft = newest_draft(task)
-    if draft is not None:
-        return draft
-    return annotated_regions(task) if only_negative else []
 
 
 def _tag_of(region: DrawnRegion, config: LabelConfig) -> AnswerTag:

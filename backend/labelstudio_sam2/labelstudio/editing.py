@@ -22,7 +22,7 @@ from labelstudio_sam2.labelstudio.regions import (
     strokes,
 )
 from labelstudio_sam2.labelstudio.wire import decode_rle
-from labelstudio_sam2.segmenter.prompt import FloatArray, Mask, Prompt
+from labelstudio_sam2.segmenter.prompt import MAX_POINTS, FloatArray, Mask, Prompt
 
 KEPT_POINTS = 6
 """Points that say what an edited mask should keep."""
@@ -50,14 +50,14 @@ def edit_under(
     regions: Sequence[DrawnRegion],
     size_hw: tuple[int, int],
     *,
-    is_same_class: Callable[[DrawnRegion], bool],
+    is_wanted: Callable[[DrawnRegion], bool],
 ) -> DrawnRegion | None:
-    """Return the topmost brush or polygon region of the class under the click, or None: then it begins a new object.
+    """Return the topmost wanted brush or polygon region under the click, or None: then it begins a new object.
 
     A region that cannot be read, or was drawn on another size, is passed over: it is not what was asked.
     """
     for region in reversed(regions):
-        if region.kind in ("brush", "polygon") and is_same_class(region) and _lies_under(first_click, region, size_hw):
+        if region.kind in ("brush", "polygon") and is_wanted(region) and _lies_under(first_click, region, size_hw):
             return region
     return None
 
@@ -67,15 +67,15 @@ def box_around(
     regions: Sequence[DrawnRegion],
     size_hw: tuple[int, int],
     *,
-    is_same_class: Callable[[DrawnRegion], bool],
+    is_wanted: Callable[[DrawnRegion], bool],
 ) -> DrawnRegion | None:
-    """Return the newest rectangle of the class around the click, or None.
+    """Return the newest wanted rectangle around the click, or None.
 
     A smart rectangle that was not accepted yet stays in the draft when the next click is sent: box and clicks ask for
     one object together.
     """
     for region in reversed(regions):
-        if region.kind == "rectangle" and is_same_class(region) and _lies_under(first_click, region, size_hw):
+        if region.kind == "rectangle" and is_wanted(region) and _lies_under(first_click, region, size_hw):
             return region
     return None
 
@@ -87,13 +87,13 @@ def edit_prompt(region: DrawnRegion, clicks: Clicks, size_hw: tuple[int, int]) -
     it was painted on or erased since, with clicks along those strokes.
     """
     drawn = strokes(region, size_hw)
-    asked = stroke_clicks(drawn, size_hw) + clicks
+    asked = (stroke_clicks(drawn, size_hw) + clicks).newest(MAX_POINTS)
     is_finished = region.kind == "polygon" or decode_rle(region.geometry) is not None
     mask = area_mask(region, size_hw)
     if not is_finished or not mask.any():
         return Edit(region, Prompt(point_coords=asked.coords, point_labels=asked.labels))
     only_cuts = not asked.labels.any()
-    asked = _kept(mask, asked) + asked
+    asked = (_kept(mask, asked) + asked).newest(MAX_POINTS)
     prompt = Prompt(point_coords=asked.coords, point_labels=asked.labels, mask_input=mask_logits(mask))
     return Edit(region, prompt, within=mask if only_cuts else None)
 

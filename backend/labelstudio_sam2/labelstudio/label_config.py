@@ -48,6 +48,7 @@ class ControlTag:
         classes: By what a region says (a label's alias, else its value), the label's value. Empty without labels.
         has_labels: Whether it carries classes itself.
         accepts_any: Its labels come from the task's data, so any class may be one of them.
+        is_smart: Whether the annotator prompts with it.
         prefers: `model_answer`.
         parts: `model_parts`.
         tolerance: `model_tolerance`, in pixels.
@@ -60,6 +61,7 @@ class ControlTag:
     classes: Mapping[str, str] = field(default_factory=dict)
     has_labels: bool = False
     accepts_any: bool = False
+    is_smart: bool = True
     prefers: bool | None = None
     parts: Parts = "all"
     tolerance: float = DEFAULT_TOLERANCE
@@ -138,6 +140,10 @@ class LabelConfig:
         preferred = [answer for tag, answer in accepting if tag.prefers]
         return preferred or [accepting[0][1]]
 
+    def is_smart(self, name: str) -> bool:
+        """Return whether a control tag prompts; tags do unless they say `smart="false"`."""
+        return name in self.controls and self.controls[name].is_smart
+
     def attributes(self, name: str) -> tuple[Parts, float]:
         """Return `model_parts` and `model_tolerance` of a control tag."""
         tag = self.controls.get(name)
@@ -209,6 +215,7 @@ def _control_tag(element: Element) -> ControlTag | None:
         classes=dict(_classes(element)) if has_labels else {},
         has_labels=has_labels,
         accepts_any=has_labels and element.get("value", "").startswith("$"),
+        is_smart=element.get("smart", "true").lower() != "false",
         prefers=_flag(element, "model_answer"),
         parts=_parts(element),
         tolerance=_pixels(element, "model_tolerance", DEFAULT_TOLERANCE),

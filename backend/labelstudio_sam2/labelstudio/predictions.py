@@ -75,18 +75,20 @@ def mask_outlines(mask: Mask, *, tolerance: float) -> list[FloatArray]:
             move by up to 1.7 times that.
 
     Returns:
-        (K, 2) float32 xy in pixels each, K >= 3, through the centers of the outermost pixels. Parts smaller than
-        `MIN_PART` of the largest one, and parts without an area, are left out.
+        (K, 2) float32 xy in pixels each, K >= 3, along the edges of the outermost pixels. Parts smaller than `MIN_PART`
+        of the largest one are left out.
     """
-    found, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    # A corner of the pixel grid belongs to a part if one of the four pixels around it does.
+    corners = cv2.dilate(np.pad(mask.astype(np.uint8), ((0, 1), (0, 1))), np.ones((2, 2), np.uint8), anchor=(1, 1))
+    found, _ = cv2.findContours(corners, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     by_area = sorted(((cv2.contourArea(contour), contour) for contour in found), key=lambda part: -part[0])
-    outlines = []
+    outlines: list[FloatArray] = []
     for area, contour in by_area:
-        if area < max(by_area[0][0] * MIN_PART, 1.0):
+        if area < by_area[0][0] * MIN_PART:
             break
         simple = cv2.approxPolyDP(contour, tolerance, closed=True)
         outline = simple if len(simple) >= 3 else contour  # no part vanishes for being small
-        outlines.append(outline.reshape(-1, 2).astype(np.float32) + 0.5)
+        outlines.append(outline.reshape(-1, 2).astype(np.float32))
     return outlines
 
 

@@ -26,6 +26,7 @@ from labelstudio_sam2.labelstudio.wire import Context
 from labelstudio_sam2.segmenter.prompt import MAX_POINTS, FloatArray, Mask, Prompt
 
 MAX_REGIONS = 1000
+MAX_OBJECTS = 256
 MASK_POINTS = 6
 """Points that stand for a mask, spread over it."""
 STROKE_POINTS = 16
@@ -52,6 +53,10 @@ class Clicks:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def newest(self, count: int) -> "Clicks":
+        """Return the last ones: what the annotator clicked comes after what was made of masks and strokes."""
+        return Clicks(self.coords[-count:], self.labels[-count:])
 
 
 NO_CLICKS = Clicks(np.zeros((0, 2), np.float32), np.zeros(0, np.int32))
@@ -107,16 +112,16 @@ def prompts_of(regions: Sequence[DrawnRegion], size_hw: tuple[int, int]) -> list
     areas = [region for region in regions if region.kind != "keypoint"]
     if not areas:
         return [Prompt(point_coords=clicks.coords, point_labels=clicks.labels)]
-    masks = [area_mask(region, size_hw) for region in areas]
-    owners = [_owner(masks, point) for point in clicks.coords]
+    if len(areas) > MAX_OBJECTS:
+        raise BadPromptError(f"a request takes at most {MAX_OBJECTS} objects, got {len(areas)}")
+    owners = np.array([_owner(areas, point, size_hw) for point in clicks.coords], np.intp)
     prompts = []
-    for index, (region, mask) in enumerate(zip(areas, masks, strict=True)):
-        own = np.array([owner == index for owner in owners], bool)
-        own_clicks = Clicks(clicks.coords[own], clicks.labels[own])
+    for index, region in enumerate(areas):
+        own_clicks = Clicks(clicks.coords[owners == index], clicks.labels[owners == index])
         if region.kind == "rectangle":
             prompts.append(box_prompt(region, size_hw, own_clicks))
         else:
-            prompts.append(mask_prompt(mask, own_clicks))
+            prompts.append(mask_prompt(area_mask(region, size_hw), own_clicks))
     return prompts
 
 
@@ -151,10 +156,10 @@ def mask_prompt(mask: Mask, clicks: Clicks) -> Prompt:
     if not mask.any():
         raise BadPromptError("a brush region is empty")
     points = spread_points(mask, MASK_POINTS)
-    spread = Clicks(points, np.ones(len(points), np.int32)) + clicks
+    asked = (Clicks(points, np.ones(len(points), np.int32)) + clicks).newest(MAX_POINTS)
     return Prompt(
-        point_coords=spread.coords[-MAX_POINTS:],
-        point_labels=spread.labels[-MAX_POINTS:],
+        point_coords=asked.coords,
+        point_labels=asked.labels,
         box=mask_box(mask),
         mask_input=mask_logits(mask),
     )
@@ -210,12 +215,12 @@ def spread_points(mask: Mask, count: int) -> FloatArray:
     return inside[_far_apart(inside, count, first=deepest)]
 
 
-def _owner(masks: Sequence[Mask], point: FloatArray) -> int:
-    """Return the index of the newest mask the point lies on, else of the newest mask."""
-    for index in range(len(masks) - 1, -1, -1):
-        if covers(masks[index], point):
+def _owner(areas: Sequence[DrawnRegion], point: FloatArray, size_hw: tuple[int, int]) -> int:
+    """Return the index of the newest area the point lies on, else of the newest area."""
+    for index in range(len(areas) - 1, 0, -1):
+        if covers(area_mask(areas[index], size_hw), point):
             return index
-    return len(masks) - 1
+    return 0 if covers(area_mask(areas[0], size_hw), point) else len(areas) - 1
 
 
 def _along(path: FloatArray, spacing: float) -> FloatArray:

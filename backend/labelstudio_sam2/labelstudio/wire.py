@@ -98,7 +98,6 @@ class Task(msgspec.Struct, frozen=True):
     id: int | str | None = None
     data: dict[str, Any] = {}
     drafts: msgspec.Raw = _NOTHING
-    annotations: msgspec.Raw = _NOTHING
 
 
 class PredictRequest(msgspec.Struct, frozen=True):
@@ -158,8 +157,8 @@ def decode_rle(region: Region) -> list[int] | None:
         raise BadPromptError("a brush region's rle must be a list of whole numbers") from None
 
 
-class _Saved(msgspec.Struct, frozen=True):
-    """A draft or an annotation."""
+class _Draft(msgspec.Struct, frozen=True):
+    """What an annotator has on screen and has not submitted."""
 
     result: list[msgspec.Raw] = []
     updated_at: str = ""
@@ -170,34 +169,28 @@ class _RegionHead(msgspec.Struct, frozen=True):
     to_name: str = ""
 
 
-def newest_draft(task: Task) -> list[Region] | None:
-    """Return the regions of the annotator's newest draft, or None where nothing was saved yet.
+def newest_draft(task: Task) -> list[Region]:
+    """Return the regions of the annotator's newest draft; none where nothing was saved yet.
 
     Regions of tags that have nothing to do with images, or that read otherwise than Label Studio writes them, are left
     out: what else is in a draft must not keep a click from being answered.
     """
-    drafts = _saved(task.drafts)
+    drafts = _drafts(task.drafts)
     if not drafts:
-        return None
+        return []
     return _regions(max(drafts, key=lambda draft: draft.updated_at))
 
 
-def annotated_regions(task: Task) -> list[Region]:
-    """Return the regions of every submitted annotation, oldest first."""
-    annotations = sorted(_saved(task.annotations), key=lambda annotation: annotation.updated_at)
-    return [region for annotation in annotations for region in _regions(annotation)]
-
-
-def _saved(raw: msgspec.Raw) -> list[_Saved]:
+def _drafts(raw: msgspec.Raw) -> list[_Draft]:
     try:
-        return msgspec.json.decode(raw, type=list[_Saved] | None) or []
+        return msgspec.json.decode(raw, type=list[_Draft] | None) or []
     except _UNREADABLE:
         return []
 
 
-def _regions(saved: _Saved) -> list[Region]:
+def _regions(draft: _Draft) -> list[Region]:
     regions = []
-    for raw in saved.result:
+    for raw in draft.result:
         try:
             head = msgspec.json.decode(raw, type=_RegionHead)
             if head.type in _GEOMETRIES:

@@ -8,7 +8,7 @@ from typing import Generic, Literal, Protocol, TypeVar
 
 import numpy as np
 
-from labelstudio_sam2.errors import BackendError, GpuMemoryError, ModelLoadingError, ModelUnavailableError
+from labelstudio_sam2.errors import BackendError, BusyError, GpuMemoryError, ModelLoadingError, ModelUnavailableError
 from labelstudio_sam2.segmenter.device_queue import DeviceQueue
 from labelstudio_sam2.segmenter.embedding_cache import CacheStats, Embedding, EmbeddingCache
 from labelstudio_sam2.segmenter.prompt import Image, Prompt, Segmentation
@@ -17,6 +17,7 @@ from labelstudio_sam2.single_flight import SingleFlight
 logger = logging.getLogger(__name__)
 
 E = TypeVar("E", bound=Embedding)
+T = TypeVar("T")
 
 
 class Picture(Protocol):
@@ -127,11 +128,15 @@ class Segmenter(Generic[E]):
     ) -> list[Segmentation]:
         """Return what the model sees at each prompt on a picture that was embedded before; otherwise as `segment`."""
         model = self._ready_model()
+        deadline = time.monotonic() + self._wait_seconds
         segmentations = []
         for prompt in prompts:
+            if time.monotonic() > deadline:
+                raise BusyError(f"{len(prompts)} objects took longer than {self._wait_seconds:g} s")
             multimask = prompt.is_ambiguous if multimask_output is None else multimask_output
-            with self._device.turn():
-                segmentations.append(model.predict(embedding, prompt, multimask_output=multimask))
+            segmentations.append(
+                self._on_device(lambda: model.predict(embedding, prompt, multimask_output=multimask))  # noqa: B023  called at once
+            )
         return segmentations
 
     def embed(self, picture: Picture) -> E:
@@ -159,18 +164,22 @@ class Segmenter(Generic[E]):
             return embedded_meanwhile
         model = self._ready_model()
         image = picture.load()
-        with self._device.turn():
-            started = time.perf_counter()
-            try:
-                embedding = model.embed(image)
-            except GpuMemoryError:
-                logger.warning("no GPU memory left to embed a picture, emptying the cache and trying again")
-                self._cache.clear()
-                model.free_memory()
-                embedding = model.embed(image)
+        started = time.perf_counter()
+        embedding = self._on_device(lambda: model.embed(image))
         self._cache.put(key, embedding)
         logger.info("embedded a picture", extra={"seconds": round(time.perf_counter() - started, 3)})
         return embedding
+
+    def _on_device(self, call: Callable[[], T]) -> T:
+        """Run one call of the model on the device; once more with emptied caches if its memory was full."""
+        with self._device.turn():
+            try:
+                return call()
+            except GpuMemoryError:
+                logger.warning("no GPU memory left, emptying the cache and trying again")
+            self._cache.clear()
+            self._ready_model().free_memory()
+            return call()
 
     def _ready_model(self) -> Model[E]:
         if self._model is not None:
