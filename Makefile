@@ -5,6 +5,7 @@ TORCH_VERSION ?= 2.14.1
 TORCHVISION_VERSION ?= 0.29.1
 LABEL_STUDIO_VERSION ?= 1.23.2
 LABEL_STUDIO_ML_VERSION ?= 1.0.9
+INFERENCE_SDK_VERSION ?= 1.8.3
 # Where torch comes from, if not from the default registry; such an index has smaller builds without CUDA.
 TORCH_INDEX_URL ?=
 
@@ -30,7 +31,7 @@ demo-stop:  ## Stop a demo that was started with DETACH=1
 
 setup: .venv/installed  ## Install this backend for development, into .venv
 
-test: lint .venv-label-studio-ml/installed $(if $(CHROMIUM)$(REQUIRE_BROWSER),.venv-label-studio/installed)  ## Every check and test; the browser's too where there is a Chromium
+test: lint .venv-label-studio-ml/installed .venv-inference-sdk/installed $(if $(CHROMIUM)$(REQUIRE_BROWSER),.venv-label-studio/installed)  ## Every check and test; the browser's too where there is a Chromium
 	$(BIN)/pytest
 ifeq ($(CHROMIUM),)
 	@echo 'The browser tests were left out: there is no Chromium. Install one (Debian, Ubuntu: apt-get install chromium).'
@@ -49,7 +50,7 @@ screenshots: .venv/installed .venv-label-studio/installed  ## Take the README's 
 	SCREENSHOTS=docs/images $(BIN)/pytest tests/e2e/test_demo.py
 
 clean: demo-stop  ## Remove the environments and caches; the demo's data stay in .demo
-	rm -rf .venv .venv-label-studio .venv-label-studio-ml .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-label-studio .venv-label-studio-ml .venv-inference-sdk .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 .venv/installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is " + sys.version + "; say make PYTHON=...")'
@@ -79,4 +80,15 @@ clean: demo-stop  ## Remove the environments and caches; the demo's data stay in
 	$(BIN)/python -c "import sysconfig; print('import site; site.addsitedir(%r)' % sysconfig.get_path('purelib'))" \
 		> "$$(.venv-label-studio-ml/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")/labelstudio_sam2.pth"
 	.venv-label-studio-ml/bin/python -c 'import label_studio_ml.model, labelstudio_sam2'
+	@touch $@
+
+.venv-inference-sdk/installed: .venv/installed
+	@echo 'Installing inference-sdk $(INFERENCE_SDK_VERSION) into .venv-inference-sdk'
+	@# it pins Pillow and OpenCV, and brings supervision; the rest comes from .venv, searched after its own
+	@[ -x .venv-inference-sdk/bin/python ] || $(PYTHON) -m venv .venv-inference-sdk
+	.venv-inference-sdk/bin/python -m pip --disable-pip-version-check --quiet install \
+		inference-sdk==$(INFERENCE_SDK_VERSION)
+	$(BIN)/python -c "import sysconfig; print('import site; site.addsitedir(%r)' % sysconfig.get_path('purelib'))" \
+		> "$$(.venv-inference-sdk/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")/labelstudio_sam2.pth"
+	.venv-inference-sdk/bin/python -c 'import inference_sdk, supervision, labelstudio_sam2'
 	@touch $@

@@ -1,10 +1,17 @@
-"""What most tests share: recorded requests, the nano model, a drawn picture with known truth, a loopback server."""
+"""What most tests share: recorded requests, the nano model, a drawn picture with known truth, servers on loopback."""
 
 import io
 import json
+import os
+import socket
+import subprocess
+import sys
 import threading
+import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -13,12 +20,24 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from flask import Flask
 from numpy.typing import NDArray
 from PIL import Image
 
+from labelstudio_sam2.app import create_app
+from labelstudio_sam2.images.decode import ImageLimits
+from labelstudio_sam2.images.source import ImageSource
+from labelstudio_sam2.labelstudio.assistant import Assistant
+from labelstudio_sam2.sam2_api.inputs import ImageInputs
+from labelstudio_sam2.sam2_api.segment_anything2 import SegmentAnything2
+from labelstudio_sam2.segmenter.device_queue import DeviceQueue
+from labelstudio_sam2.segmenter.embedding_cache import EmbeddingCache
+from labelstudio_sam2.segmenter.models import Models
 from labelstudio_sam2.segmenter.sam2_model import Sam2Model, load_sam2
+from labelstudio_sam2.segmenter.segmenter import Segmenter
 from labelstudio_sam2.segmenter.weights import find_checkpoint
 from labelstudio_sam2.segmenter.zoo import resolve
+from labelstudio_sam2.settings import load_settings
 
 RECORDED = Path(__file__).parent / "data" / "label_studio"
 
@@ -56,6 +75,33 @@ class PictureServer:
     requests: list[tuple[str, str | None]] = field(default_factory=list)
 
 
+@dataclass
+class Backend:
+    """The real server in a process of its own, as `labelstudio-sam2 serve` runs it.
+
+    Attributes:
+        url: Its origin.
+        process: To be stopped by the fixture.
+        log_file: What it wrote to stderr.
+    """
+
+    url: str
+    process: subprocess.Popen[bytes]
+    log_file: Path
+
+    def predict(self, body: bytes) -> tuple[int, str, Any]:
+        """Post a body as Label Studio does; return status, reason and the JSON answer."""
+        request = urllib.request.Request(f"{self.url}/predict", body, {"Content-Type": "application/json"})
+        try:
+            with urllib.request.urlopen(request, timeout=60) as answer:
+                return answer.status, answer.reason, json.load(answer)
+        except urllib.error.HTTPError as error:
+            return error.code, error.reason, json.load(error)
+
+    def log(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.log_file.read_text().splitlines() if line.startswith("{")]
+
+
 @pytest.fixture
 def recorded() -> Callable[[str], Any]:
     """Return a function that reads a recorded request's body by name."""
@@ -80,10 +126,75 @@ def disc_and_box() -> DrawnPicture:
     return DrawnPicture(image, {"disc": disc, "box": box})
 
 
+@pytest.fixture(scope="session")
+def make_nano_app(nano_model: Sam2Model) -> Callable[..., Flask]:
+    """Return a function that composes the application on nano, in this process; settings go in by name."""
+
+    def make(*, extras: Mapping[str, Callable[[], Segmenter[Any]]] | None = None, **wanted: object) -> Flask:
+        settings = load_settings(model="nano", **wanted)
+        segmenter: Segmenter[Any] = Segmenter(
+            lambda: nano_model,
+            model_version="nano@test",
+            cache=EmbeddingCache(2**28),
+            device=DeviceQueue(max_waiting=8, wait_seconds=20),
+        )
+        segmenter.start().join()
+        source = ImageSource(settings)
+        inputs = ImageInputs(source, ImageLimits.from_settings(settings), allow_files=settings.allow_file_inputs)
+        models = Models("nano", segmenter, extras=extras or {}, view=lambda each: SegmentAnything2.on(each, inputs))
+        return create_app(Assistant(source, segmenter), segmenter, models, settings)
+
+    return make
+
+
 @pytest.fixture
 def picture_server() -> Iterator[PictureServer]:
     with serve_pictures() as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def serving_pictures() -> Callable[[], AbstractContextManager[PictureServer]]:
+    """Return `serve_pictures`, for a server that lasts longer than one test."""
+    return serve_pictures
+
+
+@pytest.fixture(scope="session")
+def start_backend(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., AbstractContextManager[Backend]]:
+    """Return a function that serves nano for the length of a block; settings go in as environment variables."""
+
+    @contextmanager
+    def start(**environment: str) -> Iterator[Backend]:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        folder = tmp_path_factory.mktemp("backend")
+        log_file = folder / "backend.log"
+        program = str(Path(sys.executable).with_name("labelstudio-sam2"))
+        command = [program, "serve", "--model", "nano", "--port", str(port)]
+        with log_file.open("wb") as log:
+            process = subprocess.Popen(command, env={**os.environ, **environment}, stderr=log, cwd=folder)
+        backend = Backend(f"http://127.0.0.1:{port}", process, log_file)
+        try:
+            _wait_until_ready(backend)
+            yield backend
+        finally:
+            if process.poll() is None:
+                process.terminate()
+                process.wait(40)
+
+    return start
+
+
+def _wait_until_ready(backend: Backend) -> None:
+    for _ in range(240):
+        assert backend.process.poll() is None, backend.log_file.read_text()
+        try:
+            with urllib.request.urlopen(f"{backend.url}/ready", timeout=5):
+                return
+        except OSError:
+            time.sleep(0.5)
+    pytest.fail(backend.log_file.read_text())
 
 
 @contextmanager

@@ -16,8 +16,11 @@ from labelstudio_sam2 import errors
 from labelstudio_sam2.app import create_app
 from labelstudio_sam2.errors import BackendError, GpuMemoryError, ImageUnavailableError
 from labelstudio_sam2.labelstudio.assistant import Assistant
+from labelstudio_sam2.sam2_api.inputs import ImageInputs
+from labelstudio_sam2.sam2_api.segment_anything2 import SegmentAnything2
 from labelstudio_sam2.segmenter.device_queue import DeviceQueue
 from labelstudio_sam2.segmenter.embedding_cache import EmbeddingCache
+from labelstudio_sam2.segmenter.models import Models
 from labelstudio_sam2.segmenter.prompt import Image, Prompt, Segmentation
 from labelstudio_sam2.segmenter.segmenter import Segmenter
 from labelstudio_sam2.settings import load_settings
@@ -93,10 +96,14 @@ def make_segmenter(load_model: Callable[[], TinyModel]) -> Segmenter[TinyEmbeddi
     )
 
 
+def make_models(segmenter: Segmenter[TinyEmbedding]) -> Models[TinyEmbedding, SegmentAnything2]:
+    return Models("tiny", segmenter, extras={}, view=lambda each: SegmentAnything2.on(each, ImageInputs.local()))
+
+
 def make_app(pictures: Pictures, load_model: Callable[[], TinyModel] = TinyModel, **settings: object) -> Flask:
     segmenter = make_segmenter(load_model)
     segmenter.start().join()
-    return create_app(Assistant(pictures, segmenter), segmenter, load_settings(**settings))
+    return create_app(Assistant(pictures, segmenter), segmenter, make_models(segmenter), load_settings(**settings))
 
 
 @pytest.fixture(autouse=True)
@@ -165,7 +172,9 @@ def test_while_the_model_loads_label_studio_is_answered_and_predict_says_to_try_
         return TinyModel()
 
     segmenter = make_segmenter(load)
-    client = create_app(Assistant(pictures, segmenter), segmenter, load_settings()).test_client()
+    client = create_app(
+        Assistant(pictures, segmenter), segmenter, make_models(segmenter), load_settings()
+    ).test_client()
 
     thread = segmenter.start()
     try:
@@ -202,7 +211,7 @@ def every_error(error: type[BackendError] = BackendError) -> Iterator[type[Backe
         yield from every_error(kind)
 
 
-CATALOGUE = {  # the table in the README, for programs
+CATALOGUE = {  # for programs
     "internal": 500,
     "bad_json": 400,
     "unauthorized": 401,

@@ -1,18 +1,12 @@
 """The real server: gunicorn as `labelstudio-sam2 serve` runs it, with nano, over HTTP."""
 
 import json
-import os
 import signal
-import socket
-import subprocess
-import sys
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from pathlib import Path
+from contextlib import AbstractContextManager
 from typing import Any
 
 import cv2
@@ -29,52 +23,16 @@ CONFIG = (
 )
 
 
-@dataclass
-class Backend:
-    url: str
-    process: subprocess.Popen[bytes]
-    log_file: Path
-
-    def predict(self, body: bytes) -> tuple[int, str, Any]:
-        """Post a body; return status, reason and the JSON answer."""
-        request = urllib.request.Request(f"{self.url}/predict", body, {"Content-Type": "application/json"})
-        try:
-            with urllib.request.urlopen(request, timeout=60) as answer:
-                return answer.status, answer.reason, json.load(answer)
-        except urllib.error.HTTPError as error:
-            return error.code, error.reason, json.load(error)
-
-    def log(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in self.log_file.read_text().splitlines() if line.startswith("{")]
-
-
 @pytest.fixture
-def backend(picture_server: Any, tmp_path: Path) -> Iterator[Backend]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    log_file = tmp_path / "backend.log"
-    environment = {
-        **os.environ,
-        "LABEL_STUDIO_URL": picture_server.url,
-        "LABEL_STUDIO_API_KEY": "a" * 40,
-        "LOG_LEVEL": "DEBUG",
-    }
-    command = [str(Path(sys.executable).with_name("labelstudio-sam2")), "serve", "--model", "nano", "--port", str(port)]
-    with log_file.open("wb") as log:
-        process = subprocess.Popen(command, env=environment, stderr=log, cwd=tmp_path)
-    backend = Backend(f"http://127.0.0.1:{port}", process, log_file)
-    try:
-        _wait_until_ready(backend)
+def backend(picture_server: Any, start_backend: Callable[..., AbstractContextManager[Any]]) -> Iterator[Any]:
+    with start_backend(
+        LABEL_STUDIO_URL=picture_server.url, LABEL_STUDIO_API_KEY="a" * 40, LOG_LEVEL="DEBUG"
+    ) as backend:
         yield backend
-    finally:
-        if process.poll() is None:
-            process.terminate()
-            process.wait(40)
 
 
 def test_64_clicks_over_8_threads_on_8_pictures_get_their_own_masks_and_the_encoder_runs_8_times(
-    backend: Backend, picture_server: Any, iou: Callable[..., float]
+    backend: Any, picture_server: Any, iou: Callable[..., float]
 ) -> None:
     truths = [_disc(i) for i in range(8)]
     for i, truth in enumerate(truths):
@@ -96,7 +54,7 @@ def test_64_clicks_over_8_threads_on_8_pictures_get_their_own_masks_and_the_enco
 
 
 def test_bad_input_gets_the_catalogues_answer_and_the_next_good_click_the_same_answer_as_before(
-    backend: Backend, picture_server: Any
+    backend: Any, picture_server: Any
 ) -> None:
     picture_server.files["/data/upload/1/0.png"] = _png(_disc(0))
     picture_server.files["/data/upload/1/7.png"] = b"<html>Log in</html>"
@@ -122,7 +80,7 @@ def test_bad_input_gets_the_catalogues_answer_and_the_next_good_click_the_same_a
     assert _masks(backend.predict(good)) == before
 
 
-def test_no_secret_and_no_body_reaches_a_debug_log(backend: Backend, picture_server: Any) -> None:
+def test_no_secret_and_no_body_reaches_a_debug_log(backend: Any, picture_server: Any) -> None:
     picture_server.files["/data/upload/1/0.png"] = _png(_disc(0))
     setup = json.dumps({"project": "1.2", "access_token": "5ecre7" * 6, "hostname": "http://x"}).encode()
     urllib.request.urlopen(urllib.request.Request(f"{backend.url}/setup", setup), timeout=5).close()
@@ -135,21 +93,10 @@ def test_no_secret_and_no_body_reaches_a_debug_log(backend: Backend, picture_ser
     assert not any(secret in log for secret in ("5ecre7", "a" * 40, "hunter2", "5ignature", "keypointlabels"))
 
 
-def test_sigterm_ends_it_with_code_0(backend: Backend) -> None:
+def test_sigterm_ends_it_with_code_0(backend: Any) -> None:
     backend.process.send_signal(signal.SIGTERM)
 
     assert backend.process.wait(40) == 0
-
-
-def _wait_until_ready(backend: Backend) -> None:
-    for _ in range(240):
-        assert backend.process.poll() is None, backend.log_file.read_text()
-        try:
-            with urllib.request.urlopen(f"{backend.url}/ready", timeout=5):
-                return
-        except OSError:
-            time.sleep(0.5)
-    pytest.fail(backend.log_file.read_text())
 
 
 def _center(i: int) -> tuple[int, int]:

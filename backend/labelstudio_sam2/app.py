@@ -4,23 +4,32 @@ import base64
 import hmac
 import logging
 import secrets
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from functools import partial
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
 
 from flask import Flask, Response, g, jsonify, request
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
-from labelstudio_sam2.errors import BackendError, TooLargeError, UnauthorizedError
+from labelstudio_sam2.errors import ApiKeyError, BackendError, BusyError, TooLargeError, UnauthorizedError
+from labelstudio_sam2.images.decode import ImageLimits
 from labelstudio_sam2.images.source import ImageSource
 from labelstudio_sam2.labelstudio.assistant import Assistant
 from labelstudio_sam2.labelstudio.routes import Readiness, label_studio_routes
 from labelstudio_sam2.ops.logging import request_id
+from labelstudio_sam2.sam2_api import routes as sam2_api
+from labelstudio_sam2.sam2_api.access import Access
+from labelstudio_sam2.sam2_api.inputs import ImageInputs
+from labelstudio_sam2.sam2_api.segment_anything2 import SegmentAnything2
 from labelstudio_sam2.segmenter.device_queue import DeviceQueue
 from labelstudio_sam2.segmenter.embedding_cache import EmbeddingCache
+from labelstudio_sam2.segmenter.models import Models, extra_specs
 from labelstudio_sam2.segmenter.segmenter import Model, Segmenter
-from labelstudio_sam2.segmenter.weights import find_checkpoint
+from labelstudio_sam2.segmenter.weights import find_checkpoint, identify
 from labelstudio_sam2.segmenter.zoo import ModelSpec, model_version, resolve
 from labelstudio_sam2.settings import Settings
 
@@ -33,20 +42,30 @@ OPEN_PATHS = frozenset({"/health", "/ready", "/webhook"})
 """Served without credentials: probes and Label Studio's webhooks come without them, and nothing is given away."""
 
 
+QUICK_PATHS = frozenset({"/setup", "/webhook"})
+"""Routes that Label Studio posts to and that do no work."""
+FREE_THREADS = 2
+"""Threads that slow requests never get, so that Label Studio's health checks are answered within its one second."""
+
+
 def build_segmenter(settings: Settings) -> "Segmenter[Sam2Embedding]":
     """Return a segmenter that has not started loading its model.
 
     Raises:
         ValueError: The settings name no model that is known.
     """
-    spec = resolve(settings.model, settings.model_config_file)
-    return Segmenter(
-        lambda: _load_model(spec, settings),
-        model_version=model_version(spec, settings.precision),
-        cache=EmbeddingCache(settings.embedding_cache_mb * 2**20),
-        device=DeviceQueue(max_waiting=settings.max_waiting, wait_seconds=settings.request_seconds),
-        wait_seconds=settings.request_seconds,
-    )
+    return _segmenter(_served_spec(settings), settings, _Device(settings))
+
+
+def check_settings(settings: Settings) -> None:
+    """Do nothing if the application can be built with these settings. Instant, loads nothing.
+
+    Raises:
+        ValueError: One cannot be used; the message names it.
+    """
+    _served_spec(settings)
+    extra_specs(settings.extra_models)
+    ImageSource(settings)
 
 
 def build_assistant(settings: Settings) -> Assistant:
@@ -58,23 +77,72 @@ def build_assistant(settings: Settings) -> Assistant:
 
 def build_app(settings: Settings) -> Flask:
     """Return the application as it is served; its model loads in the background."""
-    segmenter = build_segmenter(settings)
+    spec, device, source = _served_spec(settings), _Device(settings), ImageSource(settings)
+    segmenter = _segmenter(spec, settings, device)
+    inputs = ImageInputs(source, ImageLimits.from_settings(settings), allow_files=settings.allow_file_inputs)
+    models = Models(
+        spec.model_id,
+        segmenter,
+        extras={
+            model_id: partial(_segmenter, extra, settings, device)
+            for model_id, extra in extra_specs(settings.extra_models).items()
+        },
+        view=lambda each: SegmentAnything2.on(each, inputs),
+        wait_seconds=settings.request_seconds,
+    )
     segmenter.start()
-    return create_app(Assistant(ImageSource(settings), segmenter), segmenter, settings)
+    return create_app(Assistant(source, segmenter), segmenter, models, settings)
 
 
-def create_app(assistant: Assistant, readiness: Readiness, settings: Settings) -> Flask:
-    """Return the application around its parts; nothing is started."""
+def create_app(
+    assistant: Assistant, readiness: Readiness, models: Models[Any, SegmentAnything2], settings: Settings
+) -> Flask:
+    """Return the application around its parts; nothing is started.
+
+    Args:
+        assistant: Answers Label Studio.
+        readiness: Of the served model.
+        models: What the SAM 2 API answers with.
+        settings: Limits and credentials.
+    """
     app = Flask("labelstudio_sam2", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = settings.max_request_mb * 1_000_000
     app.json.sort_keys = False  # type: ignore[attr-defined]
+    api_key = settings.api_key.get_secret_value() if settings.api_key else None
+    access = Access(api_key, is_basic=(lambda: bool(g.is_basic)) if settings.basic_auth_user else None)
     app.register_blueprint(label_studio_routes(assistant, readiness))
+    app.register_blueprint(sam2_api.sam2_routes(models, readiness, access, version=version("labelstudio-sam2")))
+    app.wsgi_app = sam2_api.PlainPaths(app.wsgi_app, _paths_of(app, sam2_api.BLUEPRINT))  # type: ignore[method-assign]
     _serve_errors(app)
     app.before_request(_begin_request)
+    _leave_threads_free(app, settings.threads - FREE_THREADS)
     if settings.basic_auth_user and settings.basic_auth_pass:
         app.before_request(_basic_auth(settings.basic_auth_user, settings.basic_auth_pass.get_secret_value()))
     app.after_request(_log_request)
     return app
+
+
+class _Device:
+    """What every model of this process shares: one memory of embeddings, one queue."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.cache: EmbeddingCache[Sam2Embedding] = EmbeddingCache(settings.embedding_cache_mb * 2**20)
+        self.queue = DeviceQueue(max_waiting=settings.max_waiting, wait_seconds=settings.request_seconds)
+
+
+def _served_spec(settings: Settings) -> ModelSpec:
+    return resolve(settings.model, settings.model_config_file)
+
+
+def _segmenter(spec: ModelSpec, settings: Settings, device: _Device) -> "Segmenter[Sam2Embedding]":
+    spec = identify(spec, settings.weights_dir)
+    return Segmenter(
+        lambda: _load_model(spec, settings),
+        model_version=model_version(spec, settings.precision),
+        cache=device.cache,
+        device=device.queue,
+        wait_seconds=settings.request_seconds,
+    )
 
 
 def _load_model(spec: ModelSpec, settings: Settings) -> "Model[Sam2Embedding]":
@@ -82,6 +150,10 @@ def _load_model(spec: ModelSpec, settings: Settings) -> "Model[Sam2Embedding]":
 
     checkpoint = find_checkpoint(spec, settings.weights_dir)
     return load_sam2(spec, checkpoint, device=settings.device, precision=settings.precision)
+
+
+def _paths_of(app: Flask, blueprint: str) -> frozenset[str]:
+    return frozenset(rule.rule for rule in app.url_map.iter_rules() if rule.endpoint.startswith(f"{blueprint}."))
 
 
 def _serve_errors(app: Flask) -> None:
@@ -101,7 +173,8 @@ def _serve_errors(app: Flask) -> None:
     @app.errorhandler(HTTPException)
     def answer_http_error(error: HTTPException) -> Response:
         response = Response(status=error.code, headers=error.get_headers())  # a 405 names the methods that are served
-        response.data = jsonify(error=error.name.lower().replace(" ", "_"), detail=error.description).data
+        word, detail = error.name.lower().replace(" ", "_"), error.description
+        response.data = jsonify(error=word, message=detail, detail=detail).data
         response.mimetype = "application/json"
         return response
 
@@ -119,11 +192,15 @@ def _drain(max_bytes: int) -> None:
 
 
 def _error_response(error: BackendError) -> Response:
-    response = jsonify(error=error.code, detail=str(error), request_id=g.get("request_id"))
-    response.status = f"{error.status} {error.reason}"
-    if error.status == 401:
-        response.headers["WWW-Authenticate"] = 'Basic realm="labelstudio-sam2"'
-    if error.status == 503 and request.method == "POST":
+    detail = error.reason if g.get("is_stranger") else str(error)  # paths and texts are for those who may know
+    status = sam2_api.status_of(error) if request.blueprint == sam2_api.BLUEPRINT else error.status
+    # inference-sdk reads `message`
+    response = jsonify(error=error.code, message=detail, detail=detail, request_id=g.get("request_id"))
+    response.status = f"{status} {error.reason}"
+    if status == 401:
+        scheme = "Bearer" if isinstance(error, ApiKeyError) else "Basic"
+        response.headers["WWW-Authenticate"] = f'{scheme} realm="labelstudio-sam2"'
+    if status == 503 and request.method == "POST":
         response.headers["Retry-After"] = "1"  # never on GET /health: Label Studio would sleep in its web worker
     return response
 
@@ -134,6 +211,25 @@ def _begin_request() -> None:
     request_id.set(g.request_id)
 
 
+def _leave_threads_free(app: Flask, places: int) -> None:
+    """Refuse the request that would take the last threads from health checks."""
+    free = threading.BoundedSemaphore(places)
+
+    def take_place() -> None:
+        if request.method != "POST" or request.path in QUICK_PATHS:
+            return
+        if not free.acquire(blocking=False):
+            raise BusyError(f"{places} requests are being served already")
+        g.has_place = True
+
+    def give_place_back(_: BaseException | None) -> None:
+        if g.pop("has_place", False):
+            free.release()
+
+    app.before_request(take_place)
+    app.teardown_request(give_place_back)
+
+
 def _basic_auth(user: str, password: str) -> Callable[[], None]:
     expected = [base64.b64encode(credentials) for credentials in _encodings(f"{user}:{password}")]
 
@@ -141,7 +237,11 @@ def _basic_auth(user: str, password: str) -> Callable[[], None]:
         scheme, _, given = request.headers.get("Authorization", "").partition(" ")
         sent = given.strip().encode("latin-1", "replace") if scheme.lower() == "basic" else b""
         matches = [hmac.compare_digest(sent, credentials) for credentials in expected]
-        if request.path not in OPEN_PATHS and not any(matches):
+        g.is_basic = any(matches)
+        if request.blueprint == sam2_api.BLUEPRINT and request.path not in sam2_api.OPEN_PATHS:
+            return  # it also takes an API key, which may be in the body
+        g.is_stranger = not g.is_basic
+        if g.is_stranger and request.path not in OPEN_PATHS | sam2_api.OPEN_PATHS:
             raise UnauthorizedError("Basic auth is on: give Label Studio BASIC_AUTH_USER and BASIC_AUTH_PASS")
 
     return check

@@ -1,4 +1,4 @@
-"""The command line: `labelstudio-sam2 serve`, `settings`, `demo`."""
+"""The command line: `labelstudio-sam2 serve`, `segment`, `settings`, `demo`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -7,9 +7,10 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from labelstudio_sam2.app import check_settings
 from labelstudio_sam2.demo.processes import DemoError
 from labelstudio_sam2.demo.run import run_demo, stop_demo
-from labelstudio_sam2.segmenter.zoo import resolve
+from labelstudio_sam2.errors import BackendError, BadPromptError, BadRequestError
 from labelstudio_sam2.settings import Settings, SettingsError, load_settings
 
 app = typer.Typer(
@@ -22,16 +23,16 @@ app = typer.Typer(
 
 @app.command()
 def serve(
-    host: Annotated[str | None, typer.Option(help="Address to listen on. [default: HOST or 127.0.0.1]")] = None,
-    port: Annotated[int | None, typer.Option(help="Port to listen on. [default: PORT or 9090]")] = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on. Default: HOST, else 127.0.0.1.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on. Default: PORT, else 9090.")] = None,
     model: Annotated[
         str | None,
         typer.Option(
             help="nano (ships with this package, for trying), sam2/hiera_tiny, sam2/hiera_small, sam2/hiera_b_plus, "
-            "sam2/hiera_large, or the path of a checkpoint. [default: MODEL or sam2/hiera_small]"
+            "sam2/hiera_large, or the path of a checkpoint. Default: MODEL, else sam2/hiera_small."
         ),
     ] = None,
-    device: Annotated[str | None, typer.Option(help="auto, cuda, mps or cpu. [default: DEVICE or auto]")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cuda, mps or cpu. Default: DEVICE, else auto.")] = None,
 ) -> None:
     """Serve Label Studio until Ctrl-C.
 
@@ -39,14 +40,72 @@ def serve(
 
     Try it without a download: labelstudio-sam2 serve --model nano
     """
+    from labelstudio_sam2.wsgi import check_port  # noqa: PLC0415  `demo` needs no server
     from labelstudio_sam2.wsgi import serve as serve_with_gunicorn  # noqa: PLC0415  `demo` needs no server
 
     try:
         settings = load_settings(host=host, port=port, model=model, device=device)
-        resolve(settings.model, settings.model_config_file)
+        check_settings(settings)
+        check_port(settings)
     except ValueError as error:
         raise _usage_error(str(error)) from None
     serve_with_gunicorn(settings)
+
+
+@app.command()
+def segment(  # noqa: PLR0913, PLR0917 - what a person can ask
+    image: Annotated[str, typer.Argument(metavar="IMAGE", help="The picture: a file or a web address.")],
+    point: Annotated[
+        list[str] | None, typer.Option(metavar="X,Y", help="A point on the object; may be given several times.")
+    ] = None,
+    negative: Annotated[
+        list[str] | None, typer.Option(metavar="X,Y", help="A point that does not belong to it; several times too.")
+    ] = None,
+    box: Annotated[
+        str | None, typer.Option(metavar="X0,Y0,X1,Y1", help="A box around it: left, top, right, bottom.")
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(help="nano, sam2/hiera_small, ... as `serve` takes them. Default: MODEL, else sam2/hiera_small."),
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cuda, mps or cpu. Default: DEVICE, else auto.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Write the mask: a PNG, white on black.")] = None,
+    overlay: Annotated[
+        Path | None, typer.Option(help="Write the picture with mask and prompt drawn onto it: PNG, JPEG or WebP.")
+    ] = None,
+    polygons: Annotated[
+        Path | None, typer.Option(help="Write the mask's outer outlines: JSON, in pixels; holes are filled.")
+    ] = None,
+) -> None:
+    """Segment one object in a picture and print its score, area and box.
+
+    All numbers are pixels of the upright picture; 0,0 is its top left corner.
+    Points and box describe one object. Without any, the most prominent one is found;
+    negative points alone are taken away from that.
+
+    \b
+    Examples:
+      labelstudio-sam2 segment photo.jpg --overlay overlay.png
+      labelstudio-sam2 segment photo.jpg --point 320,240 --negative 400,260 --out mask.png
+      labelstudio-sam2 segment photo.jpg --box 100,80,500,400 --polygons outline.json
+      labelstudio-sam2 segment photo.jpg --point 320,240 --model nano    (without a download)
+    """  # noqa: D301 - the backspace keeps the lines of a paragraph apart
+    from labelstudio_sam2 import segment_command as command  # noqa: PLC0415  `serve` draws nothing
+
+    try:
+        prompt = command.prompt_of(point or [], negative or [], box)
+        outputs = command.Outputs(mask=out, overlay=overlay, polygons=polygons)
+        found = command.segment_picture(image, prompt, load_settings(model=model, device=device))
+        written = found.write(outputs)
+    except SettingsError as error:
+        raise _usage_error(str(error)) from None
+    except (BadPromptError, BadRequestError, ValueError) as error:
+        raise _failure(str(error), 2) from None
+    except (BackendError, OSError) as error:
+        raise _failure(str(error), 1) from None
+    typer.echo(found.summary())
+    for path in written:
+        typer.echo(f"wrote  {path}")
 
 
 @app.command()
@@ -59,8 +118,7 @@ def settings() -> None:
     table = Table("variable", "value", "meaning", show_lines=False, header_style="bold")
     for name, field in Settings.model_fields.items():
         value = getattr(now, name)
-        shown = ",".join(value) if isinstance(value, tuple) else "" if value is None else str(value)
-        table.add_row(name.upper(), shown, field.description)
+        table.add_row(name.upper(), _shown(value), field.description)
     Console().print(table)
 
 
@@ -90,6 +148,22 @@ def main() -> None:
     app()
 
 
+def _shown(value: object) -> str:
+    match value:
+        case None:
+            return ""
+        case tuple():
+            return ",".join(map(str, value))
+        case float():
+            return f"{value:g}"
+    return str(value)
+
+
 def _usage_error(text: str) -> typer.Exit:
     Console(stderr=True).print(f"These settings cannot be used:\n{text}", style="red", markup=False)
     return typer.Exit(2)
+
+
+def _failure(text: str, exit_code: int) -> typer.Exit:
+    Console(stderr=True).print(text, style="red", markup=False, highlight=False, soft_wrap=True)
+    return typer.Exit(exit_code)

@@ -32,6 +32,12 @@ class UnauthorizedError(BackendError):
     reason = "User name or password is missing or wrong"
 
 
+class ApiKeyError(UnauthorizedError):
+    """An API key is set for the SAM 2 API, and the request's is missing or wrong."""
+
+    reason = "API key is missing or wrong"
+
+
 class TooLargeError(BackendError):
     """The request body is over the limit."""
 
@@ -46,6 +52,12 @@ class BadRequestError(BackendError):
     code = "bad_request"
     status = 422
     reason = "A field is missing or has the wrong type"
+
+
+class UnknownModelError(BadRequestError):
+    """The request asks for a model that is not served here; the detail names those that are."""
+
+    reason = "This model is not served here"
 
 
 class BadConfigError(BackendError):

@@ -44,10 +44,21 @@ class Settings(BaseSettings):
     precision: Precision = Field("auto", description="Of the image encoder; auto: bf16 or fp16 on cuda, else fp32")
     embedding_cache_mb: int = Field(2048, ge=1, description="Memory for embeddings on the device, in MiB")
 
+    # SAM 2 API
+    extra_models: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="Models that requests may ask for beside MODEL, comma-separated; loaded when first asked for"
+    )
+    api_key: SecretStr | None = Field(
+        None, description="Key that requests to /sam2 and /model must send; without one, theirs are ignored"
+    )
+    allow_file_inputs: bool = Field(
+        default=False, description="Whether requests may name files of this machine as pictures"
+    )
+
     # server
     host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 inside a container")
     port: int = Field(9090, ge=0, le=65535, description="Port to listen on")
-    threads: int = Field(8, ge=2, le=256, description="Requests served at once")
+    threads: int = Field(40, ge=4, le=256, description="Requests served at once; two are kept for health checks")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Bodies are never logged")
 
     # limits
@@ -69,10 +80,24 @@ class Settings(BaseSettings):
             return tuple(host.strip().lower() for host in value.split(",") if host.strip())
         return value
 
+    @field_validator("extra_models", mode="before")
+    @classmethod
+    def _split_models(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(name.strip() for name in value.split(",") if name.strip())
+        return value
+
     @field_validator("log_level", mode="before")
     @classmethod
     def _upper(cls, value: object) -> object:
         return value.upper() if isinstance(value, str) else value
+
+    @field_validator("label_studio_url")
+    @classmethod
+    def _without_credentials(cls, url: AnyHttpUrl | None) -> AnyHttpUrl | None:
+        if url is not None and (url.username or url.password):
+            raise ValueError("must not carry a user or a password, the token goes into LABEL_STUDIO_API_KEY")
+        return url
 
     @model_validator(mode="after")
     def _auth_is_whole(self) -> Self:
@@ -90,5 +115,8 @@ def load_settings(**overrides: object) -> Settings:
     try:
         return Settings(**{name: value for name, value in overrides.items() if value is not None})  # type: ignore[arg-type]
     except ValidationError as error:
-        lines = [f"{'_'.join(map(str, e['loc'])).upper() or 'settings'}: {e['msg']}" for e in error.errors()]
+        lines = [
+            f"{'_'.join(map(str, e['loc'])).upper() or 'settings'}: {e['msg'].removeprefix('Value error, ')}"
+            for e in error.errors()
+        ]
         raise SettingsError("\n".join(lines)) from None

@@ -1,19 +1,33 @@
 """Serving it: one gunicorn worker with threads, because one process owns the device."""
 
 import logging
+import socket
+import struct
 from ipaddress import ip_address
 from typing import Any
 
 from flask import Flask
 from gunicorn.app.base import BaseApplication
+from gunicorn.workers.gthread import ThreadWorker
 
 from labelstudio_sam2.app import build_app
 from labelstudio_sam2.ops.logging import configure_logging, gunicorn_log_config
-from labelstudio_sam2.settings import Settings
+from labelstudio_sam2.settings import Settings, SettingsError
 
 logger = logging.getLogger(__name__)
 
 GRACEFUL_SECONDS = 30
+READ_SECONDS = 10
+"""How long a client may keep silent in the middle of a request. Label Studio sends from the same network."""
+
+
+class Worker(ThreadWorker):  # type: ignore[misc]
+    """gunicorn's threads, with an end to waiting for a client that stops sending in the middle of a request."""
+
+    def enqueue_req(self, conn: Any) -> None:
+        """Hand a connection to a thread. The limit is the kernel's: gunicorn sets Python's own to none each time."""
+        conn.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", READ_SECONDS, 0))
+        super().enqueue_req(conn)
 
 
 class Server(BaseApplication):  # type: ignore[misc]
@@ -29,7 +43,7 @@ class Server(BaseApplication):  # type: ignore[misc]
         options: dict[str, Any] = {
             "bind": f"{host}:{self._settings.port}",
             "workers": 1,
-            "worker_class": "gthread",
+            "worker_class": Worker,
             "threads": self._settings.threads,
             "preload_app": False,  # CUDA in the master would break the forked worker
             "max_requests": 0,  # a new worker would load the model again
@@ -48,9 +62,32 @@ class Server(BaseApplication):  # type: ignore[misc]
         return build_app(self._settings)
 
 
+def check_port(settings: Settings) -> None:
+    """Do nothing if the address can be listened on; gunicorn would try again for seconds and log a page.
+
+    Raises:
+        SettingsError: It cannot.
+    """
+    try:
+        found = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)
+        family, kind, protocol, _, address = found[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except OSError as error:
+        where = f"{settings.host}:{settings.port}"
+        raise SettingsError(f"HOST, PORT: cannot listen on {where}, {error.strerror}; choose another --port") from None
+
+
 def serve(settings: Settings) -> None:
     """Serve until told to stop."""
     configure_logging(settings.log_level)
+    for name, value in (
+        ("LABEL_STUDIO_URL", settings.label_studio_url),
+        ("LABEL_STUDIO_API_KEY", settings.label_studio_api_key),
+    ):
+        if value is None:
+            logger.warning("%s is not set: pictures that Label Studio keeps cannot be fetched", name)
     if not _is_loopback(settings.host) and not settings.basic_auth_user:
         logger.warning(
             "listening on %s without Basic auth: whoever reaches this port can use it; set BASIC_AUTH_USER and "

@@ -17,12 +17,13 @@ WAIT_SECONDS = 30.0
 LABEL_KEYS = {
     ("point", "Fruit"): "1",
     ("point", "Thing"): "3",
+    ("point", "Cat"): "1",
     ("rectangle", "Fruit"): "4",
     ("rectangle", "Thing"): "6",
     ("brush", "Fruit"): "7",
     ("brush", "Thing"): "9",
 }
-"""The hotkeys that the demo's labeling configuration gives to its labels."""
+"""The hotkeys that the labeling configurations of the demo and of README give to their labels."""
 
 
 class Editor:

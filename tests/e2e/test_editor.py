@@ -1,6 +1,8 @@
 """Clicks, boxes and strokes in the real editor end as the right mask in the stored annotation."""
 
+import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -276,3 +278,17 @@ def test_plain_tags_with_one_list_of_labels(open_editor: Any, check: Any) -> Non
     assert stored["brush"]["id"] == stored["labels"]["id"]
     assert stored["labels"]["value"]["labels"] == ["Fruit"]
     check(stored["brush"], "fruit", "orange")
+
+
+def test_the_configuration_that_readme_tells_to_paste(open_editor: Any, check: Any) -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    (label_config,) = re.findall(r"```xml\n(.*?)```", readme, re.DOTALL)
+    editor = open_editor("fruit", label_config)
+    editor.pick("point", "Cat")
+
+    editor.click(82.5, 57.5)
+    editor.accept()
+    (region,) = editor.submit()
+
+    assert (region["from_name"], region["value"]["brushlabels"]) == ("mask", ["Cat"])
+    check(region, "fruit", "orange")

@@ -48,7 +48,7 @@ class MlServer:
 def ml_commands() -> Path:
     """The folder with label-studio-ml's command."""
     if not (BIN / "label-studio-ml").exists():
-        message = "label-studio-ml 1.0.9 is not installed: make .venv-label-studio-ml/.done"
+        message = "label-studio-ml 1.0.9 is not installed: make test installs it"
         if os.environ.get("CI") == "true" or os.environ.get("REQUIRE_BROWSER") == "1":
             pytest.fail(message)
         pytest.skip(message)

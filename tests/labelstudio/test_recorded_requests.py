@@ -10,10 +10,14 @@ from label_studio_sdk.converter.brush import decode_rle
 from numpy.typing import NDArray
 
 from labelstudio_sam2.app import create_app
+from labelstudio_sam2.images.decode import ImageLimits
 from labelstudio_sam2.images.source import ImageSource
 from labelstudio_sam2.labelstudio.assistant import Assistant
+from labelstudio_sam2.sam2_api.inputs import ImageInputs
+from labelstudio_sam2.sam2_api.segment_anything2 import SegmentAnything2
 from labelstudio_sam2.segmenter.device_queue import DeviceQueue
 from labelstudio_sam2.segmenter.embedding_cache import EmbeddingCache
+from labelstudio_sam2.segmenter.models import Models
 from labelstudio_sam2.segmenter.segmenter import Segmenter
 from labelstudio_sam2.settings import load_settings
 
@@ -61,7 +65,10 @@ def client(model: CountingModel, picture_server: Any, disc_and_box: Any) -> Flas
         "/data/upload/18/f389a85a-test.png",
     ):
         picture_server.files[path] = disc_and_box.png()
-    return create_app(Assistant(ImageSource(settings), segmenter), segmenter, settings).test_client()
+    source = ImageSource(settings)
+    inputs = ImageInputs(source, ImageLimits.from_settings(settings))
+    models = Models("nano", segmenter, extras={}, view=lambda each: SegmentAnything2.on(each, inputs))
+    return create_app(Assistant(source, segmenter), segmenter, models, settings).test_client()
 
 
 @pytest.mark.parametrize(
@@ -124,11 +131,16 @@ def test_an_unlabelled_click_is_answered_by_an_unlabelled_region(
     assert iou(mask_of(region), disc_and_box.masks["disc"]) >= 0.9
 
 
-def test_the_other_label_of_a_request_comes_back(client: FlaskClient, recorded: Callable[[str], Any]) -> None:
+def test_a_click_on_the_ground_with_another_label_gives_that_label_and_neither_object(
+    client: FlaskClient, recorded: Callable[[str], Any], disc_and_box: Any, iou: Callable[[Mask, Mask], float]
+) -> None:
     answer = client.post("/predict", json=recorded("kp4_other_label"))
 
     (region,) = regions_of(answer)
+    mask = mask_of(region)
     assert region["value"]["brushlabels"] == ["Background"]
+    assert iou(mask, disc_and_box.masks["disc"]) < 0.01
+    assert iou(mask, disc_and_box.masks["box"]) < 0.01
 
 
 def test_the_second_click_neither_downloads_nor_embeds(
@@ -142,10 +154,11 @@ def test_the_second_click_neither_downloads_nor_embeds(
     assert [path for path, _ in picture_server.requests] == ["/data/upload/6/1d637b21-t1.png"]
 
 
-def test_retrieving_predictions_gives_an_empty_list_per_task(
-    client: FlaskClient, recorded: Callable[[str], Any], model: CountingModel
+@pytest.mark.parametrize("name", ["rest_retrieve_predictions", "rest_task_get", "rest_predict_test"])
+def test_without_a_click_there_is_an_empty_list_per_task(
+    client: FlaskClient, recorded: Callable[[str], Any], model: CountingModel, name: str
 ) -> None:
-    body = recorded("rest_retrieve_predictions")
+    body = recorded(name)
 
     answer = client.post("/predict", json=body)
 
@@ -161,23 +174,33 @@ def test_retrieving_predictions_gives_an_empty_list_per_task(
         "webhook_annotation_deleted",
         "webhook_project_updated",
         "webhook_tasks_created",
+        "rest_train",
     ],
 )
 def test_a_recorded_webhook_is_accepted(client: FlaskClient, recorded: Callable[[str], Any], name: str) -> None:
     assert client.post("/webhook", json=recorded(name)).status_code == 200
 
 
-def test_swapping_x_and_y_of_a_recorded_click_would_be_noticed(
+def test_a_recorded_click_on_the_recorded_stroke_turns_the_stroke_into_the_mask(
     client: FlaskClient, recorded: Callable[[str], Any], disc_and_box: Any, iou: Callable[[Mask, Mask], float]
 ) -> None:
-    body = recorded("kp_autoaccept_2")
-    value = body["params"]["context"]["result"][0]["value"]
-    value["x"], value["y"] = value["y"] * 0.75, value["x"]
+    body = recorded("draft_brush_eraser")
+    (stroke,) = body["tasks"][0]["drafts"][0]["result"]
+    stroke["value"]["touches"] = stroke["value"]["touches"][:1]  # the recorded eraser went over the disc, too
+    x, y, *_ = stroke["value"]["touches"][0]["relativePoints"]
+    body["params"]["context"]["result"][0]["value"] |= {"x": x, "y": y}
 
     answer = client.post("/predict", json=body)
 
     (region,) = regions_of(answer)
-    assert iou(mask_of(region), disc_and_box.masks["box"]) < 0.9  # what the first test asks for
+    assert (region["id"], region["from_name"]) == (stroke["id"], stroke["from_name"])
+    assert iou(mask_of(region), disc_and_box.masks["disc"]) >= 0.9
+
+
+def test_the_recorded_setup_is_answered_with_the_models_version(
+    client: FlaskClient, recorded: Callable[[str], Any]
+) -> None:
+    assert client.post("/setup", json=recorded("rest_add_backend")).json == {"model_version": "nano@test"}
 
 
 def regions_of(answer: Any) -> list[dict[str, Any]]:

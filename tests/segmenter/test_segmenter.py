@@ -126,7 +126,12 @@ def test_who_waits_for_an_embedding_gives_up_at_its_deadline(model: Any, make_pi
     segmenter = _segmenter(lambda: model, wait_seconds=0.05)
     segmenter.start().join()
     begun, release = threading.Event(), threading.Event()
-    model.on_embed = lambda: begun.set() or release.wait(5)
+
+    def hold() -> None:
+        begun.set()
+        release.wait(5)
+
+    model.on_embed = hold
 
     with ThreadPoolExecutor(1) as thread:
         first = thread.submit(segmenter.segment, make_picture(20), [CLICK])

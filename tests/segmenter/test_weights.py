@@ -45,7 +45,7 @@ def test_a_missing_file_is_answered_with_address_place_and_way_out(
         find_checkpoint(spec, Path("weights"))
 
     assert str(refusal.value) == (
-        f"{tmp_path}/weights/tiny.pt is missing: download {URL} and put it there; MODEL=nano works without a download"
+        f"{tmp_path}/weights/tiny.pt is missing: download {URL}, put it there and start again; MODEL=nano works without a download"
     )
 
 
@@ -59,7 +59,9 @@ def test_a_missing_file_of_ones_own_is_answered_without_an_address(spec: ModelSp
 def test_one_swapped_byte_is_refused_and_the_file_named(spec: ModelSpec, tmp_path: Path) -> None:
     (tmp_path / "tiny.pt").write_bytes(b"ten bytez!")
 
-    with pytest.raises(ModelUnavailableError, match=rf"tiny\.pt has SHA-256 .* delete it and download {URL} again"):
+    with pytest.raises(
+        ModelUnavailableError, match=rf"tiny\.pt has SHA-256 .* delete it, download {URL} again and start again"
+    ):
         find_checkpoint(spec, tmp_path)
 
 

@@ -1,6 +1,6 @@
 """Turns a picture's untrusted bytes into pixels, within limits.
 
-Both functions are thread-safe and touch none of Pillow's settings: the readers are used directly instead of through
+All functions are thread-safe and touch none of Pillow's settings: the readers are used directly instead of through
 `PIL.Image.open`, whose bomb check is process-wide, and the limits are checked from the header, before any pixel.
 """
 
@@ -83,9 +83,10 @@ def read_size(data: bytes, limits: ImageLimits | None = None) -> tuple[int, int]
 def decode_image(data: bytes, limits: ImageLimits) -> Image:
     """Return the picture's first frame, as (H, W, 3) uint8 RGB, upright. Slow.
 
-    Turned as EXIF says and as a browser shows it. Transparency is laid on white. More than 8 bits a pixel (16- and
-    32-bit integers, floats) are stretched so that the 1st percentile becomes 0 and the 99th 255; a picture of one
-    value becomes black. Palette, gray, 1-bit, CMYK and YCbCr are converted to RGB; colour profiles are not applied.
+    Turned as EXIF says and as a browser shows it. Transparency is laid on white. Gray of more than 8 bits (16- and
+    32-bit integers, floats) is stretched so that the 1st percentile becomes 0 and the 99th 255; a picture of one value
+    becomes black. Colour of 16 bits keeps its upper eight. Palette, gray, 1-bit, CMYK and YCbCr are converted to RGB;
+    colour profiles are not applied.
 
     Args:
         data: The file.
@@ -102,6 +103,26 @@ def decode_image(data: bytes, limits: ImageLimits) -> Image:
         if pixels.shape != (*header.size_hw, 3):
             raise ImageUnreadableError("the picture's size differs from its header")
         return np.ascontiguousarray(pixels)
+
+
+def image_from_pillow(picture: PillowImage.Image, limits: ImageLimits) -> Image:
+    """Return Pillow's picture as (H, W, 3) uint8 RGB, upright, converted as `decode_image` does: a copy.
+
+    Args:
+        picture: Of any mode; it may be a file that Pillow has not decoded yet.
+        limits: Its pixels are checked before it is decoded.
+
+    Raises:
+        ImageUnreadableError: It is broken, or has no pixels.
+        ImageTooLargeError: Over the limits.
+    """
+    if 0 in picture.size:
+        raise ImageUnreadableError("the picture has no pixels")
+    with _only_our_errors():
+        _check_pixels(picture.size, limits)
+        turns_itself = isinstance(picture, TiffImagePlugin.TiffImageFile)
+        orientation = 1 if turns_itself else _orientation(picture)
+        return np.ascontiguousarray(_TURNS[orientation](_to_rgb(picture)))
 
 
 @dataclass(frozen=True)
@@ -122,8 +143,15 @@ class _Header:
 @contextmanager
 def _opened(data: bytes, limits: ImageLimits | None) -> Iterator[_Header]:
     """Read the header; whatever Pillow raises then and inside `with` becomes an error of the catalogue."""
-    try:
+    with _only_our_errors():
         yield _read_header(data, limits)
+
+
+@contextmanager
+def _only_our_errors() -> Iterator[None]:
+    """Turn whatever Pillow raises into an error of the catalogue."""
+    try:
+        yield
     except BackendError:
         raise
     except (MemoryError, PillowImage.DecompressionBombError, PillowImage.DecompressionBombWarning):
@@ -200,7 +228,7 @@ def _stored_size_wh(file: ImageFile.ImageFile) -> tuple[int, int]:
     return file.size
 
 
-def _orientation(file: ImageFile.ImageFile) -> int:
+def _orientation(file: PillowImage.Image) -> int:
     """Return EXIF's orientation, 1..8. XMP's is not asked: browsers do not turn by it."""
     tags: Any = PillowImage.Exif()
     if isinstance(file, TiffImagePlugin.TiffImageFile):
@@ -225,7 +253,7 @@ _TURNS: dict[int, Callable[[NDArray[np.uint8]], NDArray[np.uint8]]] = {
 """From the stored pixels to the upright ones, by EXIF orientation."""
 
 
-def _to_rgb(file: ImageFile.ImageFile) -> NDArray[np.uint8]:
+def _to_rgb(file: PillowImage.Image) -> NDArray[np.uint8]:
     file.load()
     if file.mode in {"I", "F"} or file.mode.startswith("I;16"):
         gray = _stretch(np.asarray(file))

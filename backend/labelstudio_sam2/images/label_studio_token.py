@@ -100,7 +100,8 @@ class LabelStudioToken:
         )
         if response.status in {400, 401, 403}:
             raise ImageForbiddenError(
-                f"Label Studio refused the personal access token ({response.status}): it is expired or revoked"
+                f"Label Studio answered {response.status} to LABEL_STUDIO_API_KEY: "
+                "the personal access token is expired or revoked"
             )
         if response.status not in {200, 201}:
             raise ImageUnavailableError(f"Label Studio answered {response.status} when asked for an access token")

@@ -87,6 +87,7 @@ class ImageSource:
         resolver: Turns a host into IP addresses.
         network: What connects to the checked IP address.
         clock: What deadlines and ages are read from.
+        strict_pillow: Whether Pillow's warnings become errors, in the whole process: not where it is somebody else's.
 
     Raises:
         SettingsError: `LABEL_STUDIO_URL`, `LABEL_STUDIO_API_KEY` or `ALLOWED_IMAGE_HOSTS` is malformed.
@@ -99,8 +100,10 @@ class ImageSource:
         resolver: Resolver = resolve_host,
         network: httpcore.NetworkBackend | None = None,
         clock: Clock = time.monotonic,
+        strict_pillow: bool = True,
     ) -> None:
-        make_pillow_strict()
+        if strict_pillow:
+            make_pillow_strict()
         self._clock = clock
         self._seconds = settings.image_download_seconds
         self._fresh_seconds = settings.image_revalidate_seconds

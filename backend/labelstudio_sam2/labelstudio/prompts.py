@@ -1,4 +1,4 @@
-"""The context of a request becomes prompts: regions in, one `Ask` per object out. Pure.
+"""The context of a request becomes prompts: regions in, one `Prompt` per object out. Pure.
 
 Label Studio sends every click so far of one class, or every rectangle, or every brush region, the newest last. Clicks
 are one object; each rectangle and each brush region is an object of its own.

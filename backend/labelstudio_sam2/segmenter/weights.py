@@ -1,5 +1,6 @@
 """Finds a model's checkpoint and makes sure that it is the right one, at every start."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from labelstudio_sam2.errors import ModelUnavailableError
@@ -25,10 +26,21 @@ def find_checkpoint(spec: ModelSpec, weights_dir: Path) -> Path:
     return path
 
 
+def identify(spec: ModelSpec, weights_dir: Path) -> ModelSpec:
+    """Return the model with its checkpoint's SHA-256, read from the file where no table has it.
+
+    The 2.0 checkpoints are in no table: they cannot be verified, but what they answered can be traced to the file.
+    """
+    path = weights_dir / spec.checkpoint
+    if spec.sha256 is not None or not path.is_file():
+        return spec
+    return replace(spec, sha256=file_sha256(path))
+
+
 def _missing(spec: ModelSpec, path: Path) -> str:
     if spec.url is None:
         return f"{path} is missing; {_NANO_HINT}"
-    return f"{path} is missing: download {spec.url} and put it there; {_NANO_HINT}"
+    return f"{path} is missing: download {spec.url}, put it there and start again; {_NANO_HINT}"
 
 
 def _verify(spec: ModelSpec, path: Path) -> None:
@@ -43,7 +55,9 @@ def _verify(spec: ModelSpec, path: Path) -> None:
 
 
 def _again(spec: ModelSpec) -> str:
-    return "put the right file there" if spec.url is None else f"delete it and download {spec.url} again"
+    if spec.url is None:
+        return "put the right file there and start again"
+    return f"delete it, download {spec.url} again and start again"
 
 
 _NANO_HINT = "MODEL=nano works without a download"

@@ -73,11 +73,13 @@ def resolve(model: str, model_config_file: Path | None = None) -> ModelSpec:
 def model_version(spec: ModelSpec, precision: str) -> str:
     """Name model, checkpoint and precision in one word, such as `sam2/hiera_tiny@7402e0d864fa+fp16`.
 
-    Instant. The hash is left out where it is not known, the precision where it is `auto`.
+    Instant. The hash is left out where it is not known, the precision where it is `auto`. A checkpoint of one's own
+    also carries the hash of its config.
     """
     checkpoint = f"@{spec.sha256[:12]}" if spec.sha256 is not None else ""
+    own_config = f"-{file_sha256(spec.config_path)[:6]}" if spec.model_id not in MODELS else ""
     explicit = "" if precision == "auto" else f"+{precision}"
-    return f"{spec.model_id}{checkpoint}{explicit}"
+    return f"{spec.model_id}{checkpoint}{own_config}{explicit}"
 
 
 def file_sha256(path: Path) -> str:

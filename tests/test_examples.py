@@ -1,0 +1,116 @@
+"""Runs examples/sam2.py and the Python of docs/sam2-api.md as a reader would, and measures the masks that come out."""
+
+import os
+import re
+import runpy
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+ROOT = Path(__file__).parent.parent
+PYTHON = ROOT / ".venv-inference-sdk" / "bin" / "python"
+PICTURE = ROOT / "examples" / "sam2" / "hand.png"
+
+Pixels = NDArray[np.uint8]
+Mask = NDArray[np.bool_]
+
+
+@pytest.fixture(scope="module")
+def drawn() -> tuple[Pixels, dict[str, Mask]]:
+    """The picture as its program draws it, and the truth about it."""
+    draw_hand: Callable[[], Any] = runpy.run_path(str(ROOT / "examples" / "draw_hand.py"))["draw_hand"]
+    image, masks = draw_hand()
+    return image, masks
+
+
+@pytest.fixture(scope="module")
+def walked(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder in which the walk-through ran."""
+    if not PYTHON.exists():
+        message = "supervision is not installed: make .venv-inference-sdk/installed"
+        if os.environ.get("CI") == "true" or os.environ.get("REQUIRE_BROWSER") == "1":
+            pytest.fail(message)
+        pytest.skip(message)
+    folder = tmp_path_factory.mktemp("walk-through")
+    script = ROOT / "examples" / "sam2.py"
+    command = [str(PYTHON), "-W", "error", str(script), "--model", "nano"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    return folder
+
+
+def test_the_picture_is_the_one_that_its_program_draws(drawn: tuple[Pixels, dict[str, Mask]]) -> None:
+    image, _ = drawn
+
+    difference = np.abs(pixels(PICTURE).astype(int) - image)
+
+    assert image.shape == (1000, 750, 3)
+    assert (difference > 2).mean() < 0.001
+
+
+def test_the_most_prominent_mask_is_the_fist_with_its_sleeve(
+    walked: Path, drawn: tuple[Pixels, dict[str, Mask]], iou: Callable[[Mask, Mask], float]
+) -> None:
+    _, truth = drawn
+
+    mask = tinted(walked / "sam.png")
+
+    assert iou(mask, truth["fist"] | truth["sleeve"]) >= 0.93
+
+
+def test_the_negative_point_leaves_the_fist_alone(
+    walked: Path, drawn: tuple[Pixels, dict[str, Mask]], iou: Callable[[Mask, Mask], float]
+) -> None:
+    _, truth = drawn
+
+    mask = tinted(walked / "sam_negative_prompted.png")
+
+    mask[780:821, 230:271] = False  # the dot at (250, 800)
+    assert iou(mask, truth["fist"]) >= 0.95
+    assert mask[truth["sleeve"]].mean() <= 0.03
+
+
+def test_the_negative_point_is_drawn_where_it_was_given(walked: Path) -> None:
+    dot = tinted(walked / "sam_negative_prompted.png")[780:821, 230:271]
+
+    rows, columns = np.nonzero(dot)
+
+    assert (columns.mean() + 230, rows.mean() + 780) == pytest.approx((250, 800), abs=1)
+
+
+@pytest.mark.parametrize("name", ["sam.png", "sam_negative_prompted.png"])
+def test_the_pictures_in_the_documents_are_what_the_walk_through_draws(walked: Path, name: str) -> None:
+    drawn_now, shown = pixels(walked / name), pixels(ROOT / "docs" / "images" / name)
+
+    assert (np.abs(drawn_now.astype(int) - shown) > 8).any(axis=2).mean() < 0.01
+
+
+def test_the_python_in_the_document_runs_as_it_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    section = (ROOT / "docs" / "sam2-api.md").read_text().partition("## Python")[2].partition("## HTTP")[0]
+    blocks = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
+    (tmp_path / "document.py").write_text("\n".join(blocks).replace("sam2/hiera_small", "nano"))
+    Image.open(PICTURE).save(tmp_path / "photo.jpg")
+    monkeypatch.chdir(tmp_path)
+
+    names = runpy.run_path("document.py")
+
+    assert len(blocks) == 4
+    assert (names["height"], names["width"]) == names["mask"].shape == (1000, 750)
+    assert names["masks"].shape == (2, 1000, 750)
+    assert [len(names["scores"]), len(names["polygons"])] == [2, 2]
+    assert names["outline"].shape[1] == 2
+
+
+def pixels(path: Path) -> Pixels:
+    return np.array(Image.open(path).convert("RGB"))
+
+
+def tinted(path: Path) -> Mask:
+    """Return where a drawing differs from the picture, (H, W) bool."""
+    return np.asarray((pixels(path) != pixels(PICTURE)).any(axis=2))
