@@ -45,7 +45,8 @@ def test_a_missing_file_is_answered_with_address_place_and_way_out(
         find_checkpoint(spec, Path("weights"))
 
     assert str(refusal.value) == (
-        f"{tmp_path}/weights/tiny.pt is missing: download {URL}, put it there and start again; MODEL=nano works without a download"
+        f"{tmp_path}/weights/tiny.pt is missing: download {URL}, put it there and start again; "
+        "MODEL=nano works without a download"
     )
 
 
