@@ -2,11 +2,12 @@
 
 import json
 import signal
+import socket
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from typing import Any
 
 import cv2
@@ -91,6 +92,38 @@ def test_no_secret_and_no_body_reaches_a_debug_log(backend: Any, picture_server:
 
     assert "POST /predict" in log
     assert not any(secret in log for secret in ("5ecre7", "a" * 40, "hunter2", "5ignature", "keypointlabels"))
+
+
+def test_health_is_answered_while_clicks_wait_and_one_click_too_many_is_refused(
+    start_backend: Callable[..., AbstractContextManager[Any]],
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as hanging:  # accepts, and never answers
+        label_studio = f"http://127.0.0.1:{hanging.getsockname()[1]}"
+        with (
+            start_backend(LABEL_STUDIO_URL=label_studio, THREADS="4", IMAGE_DOWNLOAD_SECONDS="6") as backend,
+            ThreadPoolExecutor(3) as threads,
+        ):
+            clicks = [threads.submit(backend.predict, _click(i, *_center(i))) for i in range(3)]  # two have a place
+
+            with urllib.request.urlopen(f"{backend.url}/health", timeout=5) as health:
+                assert health.status == 200
+            assert sorted(click.result(30)[2]["error"] for click in clicks) == [
+                "busy",
+                "image_timeout",
+                "image_timeout",
+            ]
+
+
+def test_clients_that_fall_silent_do_not_keep_the_server_from_others(
+    start_backend: Callable[..., AbstractContextManager[Any]],
+) -> None:
+    with start_backend(THREADS="4") as backend, ExitStack() as sockets:
+        for begun in (b"POST /pre", b"POST /webhook HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n{") * 4:
+            client = sockets.enter_context(socket.create_connection(("127.0.0.1", int(backend.url.rpartition(":")[2]))))
+            client.sendall(begun)
+
+        with urllib.request.urlopen(f"{backend.url}/health", timeout=60) as health:
+            assert health.status == 200
 
 
 def test_sigterm_ends_it_with_code_0(backend: Any) -> None:

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
+from labelstudio_sam2.demo.project import LABEL_CONFIG
 from labelstudio_sam2.demo.scenes import Scene
 from labelstudio_sam2.segmenter.prompt import Mask
 
@@ -65,7 +66,7 @@ def test_a_second_click_refines_the_same_suggestion(
 def test_an_alt_click_takes_the_neighbour_away(
     open_editor: Any, check: Any, scenes: dict[str, Scene], mask_of: Callable[[Any], Mask]
 ) -> None:
-    editor = open_editor("coins")
+    editor = open_editor("coins", LABEL_CONFIG.replace('model_parts="clicked"', ""))  # the whole mask of one click
     editor.pick("point", "Thing")
 
     first = editor.click(43.5, 70.3)
