@@ -1,8 +1,9 @@
-"""Runs examples/sam2.py and the Python of docs/sam2-api.md as a reader would, and measures the masks that come out."""
+"""Runs examples/sam2.py, what the seed document calls and the Python of docs/sam2-api.md, and measures their masks."""
 
 import os
 import re
 import runpy
+import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,34 @@ from PIL import Image
 ROOT = Path(__file__).parent.parent
 PYTHON = ROOT / ".venv-inference-sdk" / "bin" / "python"
 PICTURE = ROOT / "examples" / "sam2" / "hand.png"
+EVERY_CALL_OF_THE_SEED = """
+import os
+
+os.environ["API_KEY"] = "not needed here"
+import numpy as np
+import supervision as sv
+from PIL import Image
+
+from labelstudio_sam2 import SegmentAnything2, masks2poly
+
+picture = "./examples/sam2/hand.png"
+model = SegmentAnything2(model_id="nano")
+embedding, size_hw, known_as = model.embed_image(picture)
+whole, whole_low_res = model.segment_image(picture)
+whole = whole >= model.predictor.mask_threshold
+assert len(masks2poly(whole)) == 1
+fist, fist_low_res = model.segment_image(picture, point_coords=[[250, 800]], point_labels=[0])
+fist = fist >= model.predictor.mask_threshold
+
+pixels = np.array(Image.open(picture).convert("RGB"))
+for mask, file in ((whole, "sam.png"), (fist, "sam_negative_prompted.png")):
+    found = sv.Detections(xyxy=np.array([[0, 0, 100, 100]]), mask=np.array([mask]))
+    found.class_id = [index for index in range(len(found))]
+    drawn = sv.MaskAnnotator().annotate(pixels.copy(), found)
+    dot = sv.Detections(xyxy=np.array([[249, 799, 251, 801]]), class_id=np.array([1]))
+    Image.fromarray(sv.DotAnnotator().annotate(drawn, dot)).save(file)
+"""
+"""What the seed document calls, in its order and with its arguments, in a script of our own."""
 
 Pixels = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
@@ -32,16 +61,8 @@ def drawn() -> tuple[Pixels, dict[str, Mask]]:
 @pytest.fixture(scope="module")
 def walked(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder in which the walk-through ran."""
-    if not PYTHON.exists():
-        message = "supervision is not installed: make .venv-inference-sdk/installed"
-        if os.environ.get("CI") == "true" or os.environ.get("REQUIRE_BROWSER") == "1":
-            pytest.fail(message)
-        pytest.skip(message)
     folder = tmp_path_factory.mktemp("walk-through")
-    script = ROOT / "examples" / "sam2.py"
-    command = [str(PYTHON), "-W", "error", str(script), "--model", "nano"]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120, check=False)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    walk(folder, ROOT / "examples" / "sam2.py", "--model", "nano")
     return folder
 
 
@@ -91,6 +112,22 @@ def test_the_pictures_in_the_documents_are_what_the_walk_through_draws(walked: P
     assert (np.abs(drawn_now.astype(int) - shown) > 8).any(axis=2).mean() < 0.01
 
 
+def test_every_call_of_the_seed_document_works_as_it_shows(
+    tmp_path: Path, drawn: tuple[Pixels, dict[str, Mask]], iou: Callable[[Mask, Mask], float]
+) -> None:
+    _, truth = drawn
+    (tmp_path / "walkthrough.py").write_text(EVERY_CALL_OF_THE_SEED)
+    (tmp_path / "examples" / "sam2").mkdir(parents=True)
+    shutil.copy(PICTURE, tmp_path / "examples" / "sam2")
+
+    walk(tmp_path, tmp_path / "walkthrough.py")
+
+    whole, fist = tinted(tmp_path / "sam.png"), tinted(tmp_path / "sam_negative_prompted.png")
+    fist[780:821, 230:271] = False  # the dot at (250, 800)
+    assert iou(whole, truth["fist"] | truth["sleeve"]) >= 0.93
+    assert iou(fist, truth["fist"]) >= 0.95
+
+
 def test_the_python_in_the_document_runs_as_it_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     section = (ROOT / "docs" / "sam2-api.md").read_text().partition("## Python")[2].partition("## HTTP")[0]
     blocks = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
@@ -105,6 +142,18 @@ def test_the_python_in_the_document_runs_as_it_stands(tmp_path: Path, monkeypatc
     assert names["masks"].shape == (2, 1000, 750)
     assert [len(names["scores"]), len(names["polygons"])] == [2, 2]
     assert names["outline"].shape[1] == 2
+
+
+def walk(folder: Path, script: Path, *arguments: str) -> None:
+    """Run a script in a folder with the Python that has supervision, a warning being an error."""
+    if not PYTHON.exists():
+        message = "supervision is not installed: make .venv-inference-sdk/installed"
+        if os.environ.get("CI") == "true" or os.environ.get("REQUIRE_BROWSER") == "1":
+            pytest.fail(message)
+        pytest.skip(message)
+    command = [str(PYTHON), "-W", "error", str(script), *arguments]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 def pixels(path: Path) -> Pixels:

@@ -161,6 +161,8 @@ def test_coordinates_and_mask_are_of_the_upright_picture(
         (["--out", "mask.jpg"], "--out: the file's name must end in .png, got mask.jpg"),
         (["--overlay", "overlay.tiff"], "--overlay: the file's name must end in"),
         (["--polygons", "missing/p.json"], "--polygons: there is no folder missing"),
+        (["--out", "o.png", "--overlay", "o.png"], "--out and --overlay name the same file: o.png"),
+        (["--out", "o.png", "--overlay", "../{here}/o.png"], "--out and --overlay name the same file"),
         (["--model", "sam3"], "sam2/hiera_tiny"),
         (["--device", "tpu"], "DEVICE"),
     ],
@@ -168,9 +170,67 @@ def test_coordinates_and_mask_are_of_the_upright_picture(
 def test_what_cannot_be_asked_is_named_with_what_is_wanted(
     segment: Callable[..., Result], picture: Path, arguments: list[str], told: str
 ) -> None:
-    result = segment(picture, *arguments)
+    result = segment(picture, *(argument.format(here=picture.parent.name) for argument in arguments))
 
     assert result.exit_code == 2
+    assert told in result.stderr
+
+
+@pytest.mark.parametrize("option", ["--out", "--overlay"])
+@pytest.mark.parametrize("name", ["picture.png", "link.png"])
+def test_the_picture_is_never_overwritten(
+    segment: Callable[..., Result], picture: Path, tmp_path: Path, option: str, name: str
+) -> None:
+    (tmp_path / "link.png").symlink_to(picture)
+    before = picture.read_bytes()
+
+    result = segment("./picture.png", option, name)
+
+    assert result.exit_code == 2
+    assert f"{option}: {name} is the picture itself and would be overwritten" in result.stderr
+    assert picture.read_bytes() == before
+
+
+def test_a_private_host_is_asked_once_it_is_allowed_as_the_error_advises(
+    segment: Callable[..., Result], disc_and_box: Any, picture_server: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    picture_server.files["/picture.png"] = disc_and_box.png()
+
+    refused = segment(f"{picture_server.url}/picture.png", "--point", "200,180")
+    asked_before = list(picture_server.requests)
+    monkeypatch.setenv("ALLOWED_IMAGE_HOSTS", "127.0.0.1")
+    allowed = segment(f"{picture_server.url}/picture.png", "--point", "200,180")
+
+    assert refused.exit_code == 1
+    assert "name 127.0.0.1 in ALLOWED_IMAGE_HOSTS" in refused.stderr
+    assert asked_before == []
+    assert allowed.exit_code == 0, allowed.output
+
+
+@pytest.mark.parametrize(
+    ("variable", "size_wh", "file_bytes", "told"),
+    [
+        ("MAX_IMAGE_MEGAPIXELS", (1250, 801), 0, "the picture is 1250 x 801, over 1,000,000 pixels"),
+        ("MAX_IMAGE_MB", (6, 8), 1_000_001, "large.png is larger than 1,000,000 bytes"),
+    ],
+)
+def test_a_picture_over_the_limits_of_the_settings_is_refused(
+    segment: Callable[..., Result],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    variable: str,
+    size_wh: tuple[int, int],
+    file_bytes: int,
+    told: str,
+) -> None:
+    large = tmp_path / "large.png"
+    Image.new("RGB", size_wh).save(large)
+    large.write_bytes(large.read_bytes().ljust(file_bytes, b"\0"))
+    monkeypatch.setenv(variable, "1")
+
+    result = segment(large)
+
+    assert result.exit_code == 1
     assert told in result.stderr
 
 

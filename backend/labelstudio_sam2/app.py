@@ -6,6 +6,7 @@ import logging
 import secrets
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
@@ -88,6 +89,7 @@ def build_app(settings: Settings) -> Flask:
             for model_id, extra in extra_specs(settings.extra_models).items()
         },
         view=lambda each: SegmentAnything2.on(each, inputs),
+        forget=device.forget,
         wait_seconds=settings.request_seconds,
     )
     segmenter.start()
@@ -110,14 +112,14 @@ def create_app(
     app.json.sort_keys = False  # type: ignore[attr-defined]
     api_key = settings.api_key.get_secret_value() if settings.api_key else None
     access = Access(api_key, is_basic=(lambda: bool(g.is_basic)) if settings.basic_auth_user else None)
+    app.before_request(_begin_request)
+    if settings.basic_auth_user and settings.basic_auth_pass:
+        app.before_request(_basic_auth(settings.basic_auth_user, settings.basic_auth_pass.get_secret_value()))
     app.register_blueprint(label_studio_routes(assistant, readiness))
     app.register_blueprint(sam2_api.sam2_routes(models, readiness, access, version=version("labelstudio-sam2")))
     app.wsgi_app = sam2_api.PlainPaths(app.wsgi_app, _paths_of(app, sam2_api.BLUEPRINT))  # type: ignore[method-assign]
     _serve_errors(app)
-    app.before_request(_begin_request)
-    _leave_threads_free(app, settings.threads - FREE_THREADS)
-    if settings.basic_auth_user and settings.basic_auth_pass:
-        app.before_request(_basic_auth(settings.basic_auth_user, settings.basic_auth_pass.get_secret_value()))
+    _leave_threads_free(app, settings.threads - FREE_THREADS)  # last: strangers are refused before they take a place
     app.after_request(_log_request)
     return app
 
@@ -128,6 +130,19 @@ class _Device:
     def __init__(self, settings: Settings) -> None:
         self.cache: EmbeddingCache[Sam2Embedding] = EmbeddingCache(settings.embedding_cache_mb * 2**20)
         self.queue = DeviceQueue(max_waiting=settings.max_waiting, wait_seconds=settings.request_seconds)
+        self._settings = settings
+        self._any_model: weakref.WeakSet[Model[Sam2Embedding]] = weakref.WeakSet()
+
+    def load(self, spec: ModelSpec) -> "Model[Sam2Embedding]":
+        model = _load_model(spec, self._settings)
+        self._any_model.add(model)
+        return model
+
+    def forget(self, model_version: str) -> None:
+        """Give back what a model that was taken out of memory held."""
+        self.cache.drop(f"{model_version}:")
+        for model in list(self._any_model)[:1]:  # memory is the device's, whichever model is asked
+            model.free_memory()
 
 
 def _served_spec(settings: Settings) -> ModelSpec:
@@ -137,7 +152,7 @@ def _served_spec(settings: Settings) -> ModelSpec:
 def _segmenter(spec: ModelSpec, settings: Settings, device: _Device) -> "Segmenter[Sam2Embedding]":
     spec = identify(spec, settings.weights_dir)
     return Segmenter(
-        lambda: _load_model(spec, settings),
+        lambda: device.load(spec),
         model_version=model_version(spec, settings.precision),
         cache=device.cache,
         device=device.queue,
@@ -238,8 +253,8 @@ def _basic_auth(user: str, password: str) -> Callable[[], None]:
         sent = given.strip().encode("latin-1", "replace") if scheme.lower() == "basic" else b""
         matches = [hmac.compare_digest(sent, credentials) for credentials in expected]
         g.is_basic = any(matches)
-        if request.blueprint == sam2_api.BLUEPRINT and request.path not in sam2_api.OPEN_PATHS:
-            return  # it also takes an API key, which may be in the body
+        if request.blueprint == sam2_api.BLUEPRINT:
+            return  # it also takes an API key, and looks itself
         g.is_stranger = not g.is_basic
         if g.is_stranger and request.path not in OPEN_PATHS | sam2_api.OPEN_PATHS:
             raise UnauthorizedError("Basic auth is on: give Label Studio BASIC_AUTH_USER and BASIC_AUTH_PASS")

@@ -95,6 +95,7 @@ def segment(  # noqa: PLR0913, PLR0917 - what a person can ask
     try:
         prompt = command.prompt_of(point or [], negative or [], box)
         outputs = command.Outputs(mask=out, overlay=overlay, polygons=polygons)
+        outputs.spare(image)
         found = command.segment_picture(image, prompt, load_settings(model=model, device=device))
         written = found.write(outputs)
     except SettingsError as error:

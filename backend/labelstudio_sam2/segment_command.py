@@ -14,11 +14,9 @@ from labelstudio_sam2.overlay import draw_overlay
 from labelstudio_sam2.sam2_api.inputs import ImageInputs
 from labelstudio_sam2.sam2_api.masks import masks2multipoly
 from labelstudio_sam2.sam2_api.segment_anything2 import SegmentAnything2
-from labelstudio_sam2.segmenter.prompt import FloatArray, Image, Mask, Prompt, Segmentation
+from labelstudio_sam2.segmenter.prompt import MAX_COORDINATE, FloatArray, Image, Mask, Prompt, Segmentation
 from labelstudio_sam2.settings import Settings
 
-MAX_COORDINATE = 1e9
-"""Beyond this nothing is a pixel any more."""
 OVERLAY_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 
 
@@ -32,7 +30,7 @@ class Outputs:
         polygons: JSON: the picture's width and height, the score, and the outer outline of each part of the mask.
 
     Raises:
-        BadRequestError: A file has the wrong suffix, or its folder is not there.
+        BadRequestError: A file has the wrong suffix, its folder is not there, or two are the same file.
     """
 
     mask: Path | None = None
@@ -43,6 +41,32 @@ class Outputs:
         _check_file(self.mask, "--out", (".png",))
         _check_file(self.overlay, "--overlay", OVERLAY_SUFFIXES)
         _check_file(self.polygons, "--polygons", (".json",))
+        named: dict[Path, str] = {}
+        for option, path in self._by_option().items():
+            if path.resolve() in named:
+                raise BadRequestError(f"{named[path.resolve()]} and {option} name the same file: {path}")
+            named[path.resolve()] = option
+
+    def spare(self, picture: str) -> None:
+        """Make sure that the picture is not overwritten.
+
+        Args:
+            picture: A path or a web address, as `segment_picture` takes it.
+
+        Raises:
+            BadRequestError: One of the files is the picture.
+        """
+        for option, path in self._by_option().items():
+            if path.resolve() == Path(picture).resolve():
+                raise BadRequestError(f"{option}: {path} is the picture itself and would be overwritten")
+
+    def paths(self) -> list[Path]:
+        """Return the files that are wanted."""
+        return list(self._by_option().values())
+
+    def _by_option(self) -> dict[str, Path]:
+        every = {"--out": self.mask, "--overlay": self.overlay, "--polygons": self.polygons}
+        return {option: path for option, path in every.items() if path is not None}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -81,7 +105,7 @@ class Found:
             PillowImage.fromarray(draw_overlay(self.image, self.mask, self.prompt)).save(outputs.overlay)
         if outputs.polygons is not None:
             outputs.polygons.write_text(json.dumps(self._polygons()) + "\n", encoding="utf-8")
-        return [path for path in (outputs.mask, outputs.overlay, outputs.polygons) if path is not None]
+        return outputs.paths()
 
     def _polygons(self) -> dict[str, object]:
         height, width = self.mask.shape
@@ -120,14 +144,21 @@ def segment_picture(picture: str, prompt: Prompt, settings: Settings) -> Found:
     Args:
         picture: A path or a web address.
         prompt: In pixels of the upright picture.
-        settings: Say which model, from where and on which device.
+        settings: Say which model, from where and on which device; which private hosts may be asked, beside every
+            public one; and the largest picture.
 
     Raises:
         PromptOutsideError: The prompt lies outside the picture.
         BackendError: The picture or the model cannot be had; the message says why.
+        SettingsError: `ALLOWED_IMAGE_HOSTS` is malformed.
         ValueError: The settings name no model that is known.
     """
-    image = ImageInputs.local().picture(picture).load()
+    inputs = ImageInputs.local(
+        allowed_image_hosts=("*", *settings.allowed_image_hosts),
+        max_image_mb=settings.max_image_mb,
+        max_image_megapixels=settings.max_image_megapixels,
+    )
+    image = inputs.picture(picture).load()
     prompt = _inside(prompt, image.shape[:2])
     segmentation = _segment(_load_model(settings), image, prompt)
     return Found(image=image, prompt=prompt, mask=segmentation.mask(), score=segmentation.score)
@@ -181,7 +212,7 @@ def _numbers(text: str, option: str, wanted: str) -> FloatArray:
         numbers = [float(part) for part in text.split(",")]
     except ValueError:
         numbers = []
-    if len(numbers) != len(wanted.split(",")) or not all(abs(number) < MAX_COORDINATE for number in numbers):
+    if len(numbers) != len(wanted.split(",")) or not all(abs(number) <= MAX_COORDINATE for number in numbers):
         raise BadPromptError(f"{option}: {wanted} is wanted, numbers in pixels, got {text!r}")
     return np.array(numbers, np.float32)
 

@@ -2,6 +2,7 @@
 
 import base64
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 from flask.testing import FlaskClient
 
 from labelstudio_sam2.app import build_app, check_settings
+from labelstudio_sam2.segmenter.zoo import resolve
 from labelstudio_sam2.settings import load_settings
 
 
@@ -42,6 +44,27 @@ def test_extra_models_key_and_files_are_as_they_were_set(tmp_path: Path, disc_an
     assert without_weights.status_code == 500
     assert f"{tmp_path / 'sam2.1_hiera_tiny.pt'} is missing" in without_weights.get_json()["message"]
     assert unknown.get_json()["message"] == "this model is not served here, ask for one of: nano, sam2/hiera_tiny"
+
+
+def test_an_extra_model_that_is_removed_gives_its_memory_back_and_the_served_one_keeps_its_pictures(
+    monkeypatch: pytest.MonkeyPatch, disc_and_box: Any
+) -> None:
+    nano, freed = resolve("nano"), list[int]()
+    monkeypatch.setattr("labelstudio_sam2.app.extra_specs", lambda _: {"other": replace(nano, model_id="other")})
+    monkeypatch.setattr("labelstudio_sam2.segmenter.sam2_model.Sam2Model.free_memory", lambda _: freed.append(1))
+    client = ready_client()
+    image = {"type": "base64", "value": _base64(disc_and_box)}
+    for model_id in ("nano", "other"):
+        answer = client.post("/sam2/embed_image", json={"image": image, "image_id": "desk", "model_id": model_id})
+        assert answer.status_code == 200
+
+    client.post("/model/remove", json={"model_id": "other"})
+
+    statuses = [
+        client.post("/sam2/embed_image", json={"image_id": "desk", "model_id": model_id}).status_code
+        for model_id in ("nano", "other")
+    ]
+    assert (freed, statuses) == ([1], [200, 400])
 
 
 def test_while_the_served_model_loads_readiness_and_requests_say_to_try_again(

@@ -187,6 +187,7 @@ def test_a_pillow_image_is_turned_as_its_exif_says(inputs: ImageInputs, rgb: NDA
         ({"type": 7, "value": "x"}, BadRequestError, "image.type must be a text"),
         ({"type": "video", "value": "x"}, BadRequestError, "image.type must be base64 or url"),
         ({"type": "base64", "value": 7}, BadRequestError, "image.value does not fit image.type, got a int"),
+        ({"type": "base64", "value": {"type": "base64"}}, BadRequestError, "does not fit image.type, got a dict"),
         ({"type": "url", "value": ["x"]}, BadRequestError, "image.value does not fit"),
         ({"type": "numpy", "value": "gASV"}, BadRequestError, "pickled arrays are never read"),
         ({"type": "base64"}, ImageUnreadableError, "payload is empty"),
@@ -194,6 +195,7 @@ def test_a_pillow_image_is_turned_as_its_exif_says(inputs: ImageInputs, rgb: NDA
         ({"type": "base64", "value": "data:image/png;base64,"}, ImageUnreadableError, "payload is empty"),
         ({"type": "base64", "value": "%%%"}, ImageUnreadableError, "malformed base64"),
         ({"type": "base64", "value": "ümläut"}, ImageUnreadableError, "malformed base64"),
+        ({"type": "base64", "value": "\ud800"}, ImageUnreadableError, "malformed base64"),
         ({"type": "base64", "value": "aGVsbG8="}, ImageUnreadableError, "not a PNG"),
         ({"type": "url", "value": "ftp://example.org/a.png"}, UrlRefusedError, "http"),
         ({"type": "url", "value": "/data/upload/1/a.png"}, UrlRefusedError, "http"),
@@ -206,7 +208,12 @@ def test_a_pillow_image_is_turned_as_its_exif_says(inputs: ImageInputs, rgb: NDA
         ("no such file.png", ImageUnreadableError, "'no such file.png' is neither a file that is there"),
         ("hand", ImageUnreadableError, "'hand' is neither a file"),  # is base64, too
         (Path("no such file.png"), ImageUnreadableError, "there is no file no such file"),
-        (Path("zero\0byte"), ImageUnreadableError, "file"),
+        (Path("zero\0byte"), ImageUnreadableError, "there is no file"),
+        (Path("x" * 300), ImageUnreadableError, "there is no file"),
+        (Path("\ud800"), ImageUnreadableError, "there is no file"),
+        ("x" * 300, ImageUnreadableError, "is neither a file"),
+        ("zero\0byte", ImageUnreadableError, "is neither a file"),
+        ("\ud800", ImageUnreadableError, "is neither a file"),
     ],
 )
 def test_what_is_no_picture_is_refused_in_words(
@@ -214,6 +221,23 @@ def test_what_is_no_picture_is_refused_in_words(
 ) -> None:
     with pytest.raises(error, match=message):
         inputs.picture(image)
+
+
+def test_base64_that_reads_like_an_overlong_name_is_base64(inputs: ImageInputs, png: Any) -> None:
+    pictures = (png(np.full((6, 8, 3), gray, np.uint8)) + bytes(300) for gray in range(256))
+    data = next(each for each in pictures if "/" not in as_base64(each))  # no folder, and no name has 256 characters
+
+    assert inputs.picture(as_base64(data)).sha256 == hashlib.sha256(data).hexdigest()
+
+
+def test_a_body_of_any_depth_is_refused_in_words(inputs: ImageInputs) -> None:
+    image: dict[str, object] = {"type": "base64"}
+    for depth in range(1, 1001):
+        image = {"type": "base64", "value": image}
+        if depth >= 900:
+            assert not is_empty(image)
+            with pytest.raises(BadRequestError, match="got a dict"):
+                inputs.picture(image)
 
 
 def test_a_file_over_the_limit_is_not_read(tmp_path: Path) -> None:
@@ -270,6 +294,7 @@ def test_inputs_of_a_program_read_no_environment_and_leave_its_warnings_alone(mo
         ({"type": "base64", "value": ""}, True),
         ("x", False),
         ({"type": "base64", "value": "x"}, False),
+        ({"type": "base64", "value": {"type": "base64"}}, False),
         (np.zeros((6, 8), np.uint8), False),
     ],
 )

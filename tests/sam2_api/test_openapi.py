@@ -87,13 +87,15 @@ def test_nothing_that_can_be_asked_is_an_internal_error_or_answered_otherwise_th
 
 @pytest.mark.parametrize("path", ["/sam2/embed_image", "/sam2/segment_image"])
 def test_whatever_the_description_allows_is_answered_on_a_real_picture(described: Any, path: str) -> None:
+    # other models are not served, and the two lists must be of one length, which no schema can say
+    left_out = {"sam2_version_id", "model_id", "point_coords", "point_labels"}
     operation = described[path]["post"]
     picture = operation.definition.raw["requestBody"]["content"]["application/json"]["example"]["image"]
 
     @given(case=operation.as_strategy(generation_mode=GenerationMode.POSITIVE))
     @settings(max_examples=30, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
     def ask(case: Any) -> None:
-        case.body = {key: value for key, value in case.body.items() if key not in {"sam2_version_id", "model_id"}}
+        case.body = {key: value for key, value in case.body.items() if key not in left_out}
         case.body["image"] = picture
 
         answer = case.call(headers={"Authorization": "Bearer key"})

@@ -82,12 +82,12 @@ def test_a_prompt_value_is_taken_as_it_is() -> None:
 @pytest.mark.parametrize(
     ("value", "error", "message"),
     [
-        ("cat", BadRequestError, "prompts must be a list of prompts or one prompt, got 'cat'"),
+        ("cat", BadRequestError, "prompts must be a list of prompts or one prompt, got a str"),
         (7, BadRequestError, "prompts must be a list"),
         ([None], BadRequestError, r"prompts\[0\] must be an object, got None"),
         ([{}, [1, 2]], BadRequestError, r"prompts\[1\] must be an object, got a list"),
         ({"points": {"x": 1}}, BadRequestError, r"prompts\.points must be a list, got a dict"),
-        ({"points": "abc"}, BadRequestError, r"prompts\.points must be a list, got 'abc'"),
+        ({"points": "abc"}, BadRequestError, r"prompts\.points must be a list, got a str"),
         ([{"points": [POINT, 5]}], BadRequestError, r"prompts\[0\]\.points\[1\] must be an object, got 5"),
         ([{"points": [{"y": 2, "positive": 1}]}], BadRequestError, r"prompts\[0\]\.points\[0\]\.x is missing"),
         ([{"points": [{"x": 1, "y": 2}]}], BadRequestError, r"points\[0\]\.positive is missing"),
@@ -96,19 +96,24 @@ def test_a_prompt_value_is_taken_as_it_is() -> None:
         (
             [{"points": [{**POINT, "x": "abc"}]}],
             BadPromptError,
-            r"points\[0\]\.x must be a number in pixels, got 'abc'",
+            r"points\[0\]\.x must be a number in pixels, got a str",
         ),
         ([{"points": [{**POINT, "x": None}]}], BadPromptError, r"x must be a number in pixels, got None"),
         ([{"points": [{**POINT, "x": float("nan")}]}], BadPromptError, "x must be a number in pixels, got nan"),
-        ([{"points": [{**POINT, "y": "inf"}]}], BadPromptError, "y must be a number in pixels, got 'inf'"),
-        ([{"points": [{**POINT, "y": 10**400}]}], BadPromptError, "y must be a number in pixels"),
+        ([{"points": [{**POINT, "y": "inf"}]}], BadPromptError, "y must be a number in pixels, got a str"),
+        ([{"points": [{**POINT, "y": 10**5000}]}], BadPromptError, "y must be a number in pixels, got a int"),
+        ([{"box": {"x": None, "y": 2, "width": 3, "height": 1}}], BadPromptError, r"^prompts\[0\]\.box\.x must be"),
         ([{"points": [{**POINT, "positive": 2}]}], BadPromptError, r"positive must be true or false, got 2"),
         (
             [{"points": [{**POINT, "positive": "maybe"}]}],
             BadPromptError,
-            r"positive must be true or false, got 'maybe'",
+            r"positive must be true or false, got a str",
         ),
-        ([{"box": {"x": 1, "y": 2, "width": -3, "height": 1}}], BadPromptError, r"prompts\[0\]\.box .* negative"),
+        (
+            [{"box": {"x": 1, "y": 2, "width": -3, "height": 1}}],
+            BadPromptError,
+            r"^prompts\[0\]\.box must not .* negative",
+        ),
         ([{}, {"points": [POINT] * 257}], BadPromptError, r"prompts\[1\]: a prompt takes at most 256 points, got 257"),
         ([{}] * (MAX_PROMPTS + 1), BadPromptError, "prompts takes at most 256 prompts, got 257"),
     ],
@@ -118,11 +123,20 @@ def test_what_is_wrong_is_named_with_its_place(value: object, error: type[Backen
         prompts_from(value)
 
 
-def test_an_error_never_repeats_a_long_text() -> None:
-    with pytest.raises(BadPromptError) as caught:
-        prompts_from({"points": [{**POINT, "x": "A" * 100_000}]})
+@pytest.mark.parametrize(
+    "value",
+    [
+        "secret",
+        {"points": "secret"},
+        {"points": [{**POINT, "x": "secret"}]},
+        {"points": [{**POINT, "positive": "secret"}]},
+    ],
+)
+def test_an_error_never_repeats_a_text(value: object) -> None:
+    with pytest.raises(BackendError) as caught:
+        prompts_from(value)
 
-    assert len(str(caught.value)) < 120
+    assert "secret" not in str(caught.value)
 
 
 @pytest.mark.parametrize(("coords", "labels"), [(None, None), ([], []), (np.zeros((0, 2)), np.zeros(0))])

@@ -196,18 +196,40 @@ def test_a_picture_is_embedded_once_whatever_is_asked_of_it(
     assert [record.getMessage() for record in caplog.records].count("embedded a picture") == 1
 
 
-def test_a_picture_too_large_for_the_binary_format_is_refused_before_its_masks_are_made(
-    client: FlaskClient, cached: str
+@pytest.mark.parametrize(
+    ("answer_format", "limit", "value"),
+    [
+        ("binary", "MAX_BINARY_BYTES", 4 * 640 * 480 * 2 - 1),
+        ("json", "MAX_MASK_PIXELS", 640 * 480 * 2 - 1),
+        ("rle", "MAX_MASK_PIXELS", 640 * 480 * 2 - 1),
+    ],
+)
+def test_too_many_masks_for_their_size_are_refused_before_the_model_is_asked(
+    client: FlaskClient, cached: str, nano_model: Any, answer_format: str, limit: str, value: int
 ) -> None:
-    body = {"image_id": cached, "prompts": [ON_DISC] * 2, "format": "binary"}
+    body = {"image_id": cached, "prompts": [ON_DISC] * 2, "format": answer_format}
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("labelstudio_sam2.sam2_api.schema.MAX_BINARY_BYTES", 4 * 640 * 480 * 2 - 1)
+        patch.setattr(f"labelstudio_sam2.sam2_api.schema.{limit}", value)
+        patch.setattr(nano_model, "predict", None)
+        two = client.post(SEGMENT, json=body)
+        patch.delattr(nano_model, "predict")
         two = client.post(SEGMENT, json=body)
         one = client.post(SEGMENT, json={**body, "prompts": [ON_DISC]})
 
     assert (two.status_code, one.status_code) == (400, 200)
     assert "2 masks of 640 x 480 pixels are too much" in two.get_json()["message"]
+
+
+def test_a_body_of_the_first_server_is_read_as_one_prompt(client: FlaskClient, cached: str) -> None:
+    today = client.post(SEGMENT, json={"image_id": cached, "prompts": [ON_DISC], "format": "rle"})
+    first = client.post(
+        SEGMENT, json={"image_id": cached, "point_coords": [[200, 180]], "point_labels": [1], "format": "rle"}
+    )
+    broken = client.post(SEGMENT, json={"image_id": cached, "point_coords": [[200, 180]]})
+
+    assert first.get_json()["predictions"] == today.get_json()["predictions"]
+    assert (broken.status_code, "go together" in broken.get_json()["message"]) == (400, True)
 
 
 # 2.2 of the contract: the status of each kind of request
@@ -580,3 +602,88 @@ def test_with_basic_auth_alone_this_api_needs_it_too(make_nano_app: Callable[...
 
     assert (refused, let_in) == ([401, 401, 401], 400)
     assert client.get("/healthz").status_code == 200
+
+
+class Unread(io.RawIOBase):
+    """A body that must not be read, as a client's that sends it slowly or never."""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, _: Any) -> int:
+        pytest.fail("the body was read")
+
+
+def post_unread(client: FlaskClient, path: str, headers: dict[str, str], query: str = "") -> tuple[int, str]:
+    answer = client.post(
+        path,
+        query_string=query,
+        headers={**headers, "Content-Length": "1000"},
+        environ_overrides={"wsgi.input": Unread()},
+    )
+    return answer.status_code, answer.get_json()["error"]
+
+
+@pytest.mark.parametrize("path", [path for _, path in GUARDED])
+@pytest.mark.parametrize(
+    ("has_key", "has_basic", "headers", "query"),
+    [
+        (False, True, {}, ""),
+        (False, True, basic("sam", "x"), ""),
+        (False, True, bearer("x"), "api_key=x"),
+        (True, False, bearer("x"), ""),
+        (True, False, {}, "api_key=x"),
+        (True, True, bearer("x"), ""),
+    ],
+)
+def test_strangers_are_refused_before_their_body_is_read_and_take_no_place(
+    make_nano_app: Callable[..., Flask],
+    monkeypatch: pytest.MonkeyPatch,
+    path: str,
+    has_key: bool,  # noqa: FBT001
+    has_basic: bool,  # noqa: FBT001
+    headers: dict[str, str],
+    query: str,
+) -> None:
+    monkeypatch.setattr("threading.BoundedSemaphore.acquire", lambda *_, **__: pytest.fail("a place was taken"))
+    keys = {"api_key": KEY} if has_key else {}
+    passwords = {"basic_auth_user": "sam", "basic_auth_pass": PASSWORD} if has_basic else {}
+    client = make_nano_app(**keys, **passwords).test_client()
+
+    assert post_unread(client, path, headers, query) == (401, "unauthorized")
+
+
+@pytest.mark.parametrize(
+    ("has_key", "has_basic", "headers", "is_told"),
+    [
+        (False, False, {}, True),
+        (True, False, {}, False),
+        (True, False, bearer("x"), False),
+        (True, False, bearer(KEY), True),
+        (False, True, {}, False),
+        (False, True, basic("sam", PASSWORD), True),
+        (True, True, {}, False),
+        (True, True, bearer(KEY), True),
+        (True, True, basic("sam", PASSWORD), True),
+    ],
+)
+def test_a_model_that_cannot_be_loaded_is_503_to_probes_and_why_is_not_for_strangers(
+    make_nano_app: Callable[..., Flask],
+    monkeypatch: pytest.MonkeyPatch,
+    has_key: bool,  # noqa: FBT001
+    has_basic: bool,  # noqa: FBT001
+    headers: dict[str, str],
+    is_told: bool,  # noqa: FBT001
+) -> None:
+    def fail(_: Any) -> None:
+        raise ModelUnavailableError("/srv/weights/tiny.pt is missing")
+
+    keys = {"api_key": KEY} if has_key else {}
+    passwords = {"basic_auth_user": "sam", "basic_auth_pass": PASSWORD} if has_basic else {}
+    client = make_nano_app(**keys, **passwords).test_client()
+    monkeypatch.setattr("labelstudio_sam2.segmenter.segmenter.Segmenter.check_ready", fail)
+
+    answer = client.get("/readiness", headers=headers)
+
+    assert answer.status_code == 503
+    assert ("/srv/weights" in answer.text) == is_told

@@ -1,12 +1,13 @@
 """Answers from logits that one can count by hand."""
 
 import io
+import tracemalloc
 
 import numpy as np
 import pytest
 
-from labelstudio_sam2.errors import BadRequestError
-from labelstudio_sam2.sam2_api.schema import EmbedRequest, SegmentRequest, decode, npz, predictions
+from labelstudio_sam2.errors import BadPromptError, BadRequestError
+from labelstudio_sam2.sam2_api.schema import EmbedRequest, SegmentRequest, check_size, decode, npz, predictions
 from labelstudio_sam2.segmenter.prompt import Segmentation
 
 RING = Segmentation(
@@ -51,6 +52,66 @@ def test_npz_has_the_best_masks_logits_and_clamps_the_low_res_ones() -> None:
     assert arrays["masks"].shape == arrays["low_res_masks"].shape == (2, 8, 8)
     assert arrays["masks"][0, 1, 2] == 60
     assert (arrays["low_res_masks"].min(), arrays["low_res_masks"].max()) == (-32, 32)
+
+
+def test_npz_takes_little_more_memory_than_its_answer() -> None:
+    large = Segmentation(low_res_logits=RING.low_res_logits, scores=RING.scores, size_hw=(500, 1000))
+    tracemalloc.start()
+
+    try:
+        size = len(npz([large] * 8))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert size > 8 * 4 * 500 * 1000
+    assert peak < 1.6 * size
+
+
+@pytest.mark.parametrize(
+    ("size_hw", "count", "answer_format"),
+    [
+        ((4096, 8192), 8, "json"),  # 2**25 pixels each
+        ((4096, 8192), 8, "rle"),
+        ((4096, 8192), 1, "binary"),
+    ],
+)
+def test_masks_up_to_the_limit_are_answered_and_one_more_is_not(
+    size_hw: tuple[int, int], count: int, answer_format: str
+) -> None:
+    check_size(size_hw, count, answer_format)
+
+    with pytest.raises(BadRequestError, match=rf"^{count + 1} masks of 8192 x 4096 pixels are too much"):
+        check_size(size_hw, count + 1, answer_format)
+
+
+def test_the_first_servers_points_are_one_prompt() -> None:
+    asked = decode(b'{"point_coords": [[3, 4.5], [1, 2]], "point_labels": [1, 0]}', SegmentRequest)
+
+    (prompt,) = asked.one_or_more_prompts
+    np.testing.assert_array_equal(prompt.point_coords, [[3, 4.5], [1, 2]])
+    np.testing.assert_array_equal(prompt.point_labels, [1, 0])
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        b'"point_coords": [[3, 4]]',
+        b'"point_labels": [1]',
+        b'"point_coords": [[3, 4]], "point_labels": [1, 0]',
+        b'"point_coords": [[3, 4], 5], "point_labels": [1, 0]',
+        b'"point_coords": {"x": 3}, "point_labels": [1]',
+        b'"point_coords": "x", "point_labels": "y"',
+        b'"point_coords": ' + b"[" * 200 + b"1" + b"]" * 200 + b', "point_labels": [1]',
+        b'"point_coords": [[3, 4]], "point_labels": [1], "prompts": []',
+    ],
+    ids=lambda fields: fields.decode()[:60],
+)
+def test_points_that_are_no_prompt_are_refused(fields: bytes) -> None:
+    asked = decode(b"{" + fields + b"}", SegmentRequest)
+
+    with pytest.raises((BadPromptError, BadRequestError)):
+        _ = asked.one_or_more_prompts
 
 
 def test_a_version_goes_before_a_model_id() -> None:

@@ -244,6 +244,41 @@ def test_an_id_given_with_another_picture_stands_for_that_one(api: SegmentAnythi
     assert id_alone == pytest.approx([0.5])
 
 
+def test_a_contents_id_never_stands_for_another_picture(api: SegmentAnything2, model: Any, gray: Gray) -> None:
+    content_id = api.embed_image(gray(40))[2]
+    model.embedded.clear()
+
+    for taken in (content_id, content_id.upper(), "0" * 64):
+        with pytest.raises(BadRequestError, match="another picture's content"):
+            api.embed_image(gray(50), image_id=taken)
+
+    _, scores, _ = api.segment_image(image_id=content_id, prompts=[])
+    assert scores == pytest.approx([0.4])
+    assert model.embedded == []
+
+
+def test_a_picture_may_come_with_its_contents_id(api: SegmentAnything2, model: Any, gray: Gray) -> None:
+    content_id = api.embed_image(gray(40))[2]
+
+    _, size_hw, image_id = api.embed_image(gray(40), image_id=content_id)
+
+    assert (size_hw, image_id) == ((6, 8), content_id)
+    assert model.embedded == [40]
+
+
+def test_an_id_of_ones_own_for_every_picture_forgets_no_contents_id(
+    api: SegmentAnything2, gray: Gray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(api._ids, "_max_ids", 1)
+    content_id = api.embed_image(gray(40))[2]
+    api.embed_image(gray(50), image_id="mine")
+    api.embed_image(gray(50), image_id="mine, too")
+
+    assert api.embed_image(image_id=content_id)[2] == content_id
+    with pytest.raises(BadRequestError, match="send the image along"):
+        api.embed_image(image_id="mine")
+
+
 def test_an_empty_id_is_none(api: SegmentAnything2, gray: Gray) -> None:
     first, second = api.embed_image(gray(40), image_id="")[2], api.embed_image(gray(50), image_id="")[2]
     _, scores, _ = api.segment_image(gray(50), "", prompts=[])
@@ -318,6 +353,22 @@ def test_a_malformed_prompt_is_refused_before_the_picture_is_embedded(
 def test_a_model_that_is_not_known_is_refused_with_those_that_are() -> None:
     with pytest.raises(ValueError, match="sam2/hiera_tiny"):
         SegmentAnything2(model_id="hiera_gigantic")
+
+
+def test_a_cache_that_holds_no_embedding_is_refused_with_the_least_that_would() -> None:
+    with pytest.raises(ValueError, match=r"embedding_cache_mb=0 holds no embedding of this model: .* at least 1"):
+        SegmentAnything2("nano", embedding_cache_mb=0)
+
+
+def test_in_the_smallest_cache_the_last_picture_keeps_its_embedding_and_its_mask(gray: Gray, disc_and_box: Any) -> None:
+    api = SegmentAnything2("nano", embedding_cache_mb=1)
+    image_id = api.embed_image(disc_and_box.image)[2]
+    negative: dict[str, Any] = {"image_id": image_id, "point_coords": [[480, 325]], "point_labels": [0]}
+
+    _, from_nothing = api.segment_image(**negative)
+    _, going_on = api.segment_image(**negative)
+
+    assert not np.array_equal(from_nothing, going_on)
 
 
 @pytest.mark.parametrize("model_id", ["sam2/hiera_large", "hiera_large"])

@@ -137,6 +137,88 @@ def test_two_models_on_one_cache_keep_their_embeddings_apart(model: Any, make_pi
     assert models.get("hiera_tiny").cached(picture.sha256) is None
 
 
+@pytest.mark.parametrize("take_away", ["remove", "clear"])
+def test_what_is_taken_away_leaves_no_embedding_and_the_served_models_stay(
+    model: Any, make_picture: Callable[[int], Any], take_away: str
+) -> None:
+    cache: EmbeddingCache[Any] = EmbeddingCache(1000)
+    served = make_segmenter(lambda: model, "tiny@10", cache)
+    served.start().join()
+    forgotten: list[str] = []
+
+    def forget(model_version: str) -> None:
+        forgotten.append(model_version)
+        cache.drop(f"{model_version}:")
+
+    extras = {
+        "sam2/hiera_tiny": lambda: make_segmenter(lambda: model, "tiny@1", cache),
+        "same": lambda: make_segmenter(lambda: model, "tiny@10", cache),
+    }
+    models = Models("nano", served, extras=extras, view=lambda segmenter: segmenter, forget=forget)
+    picture = make_picture(20)
+    for name in ("nano", "hiera_tiny", "same"):
+        models.get(name).embed(picture)
+
+    if take_away == "clear":
+        models.clear()
+    else:
+        for name in ("hiera_tiny", "same", "nano"):
+            models.remove(name)
+
+    assert forgotten == ["tiny@1"]
+    assert (cache.stats().entries, cache.stats().nbytes) == (1, 100)
+    assert served.cached(picture.sha256) is not None
+
+
+@pytest.mark.parametrize("is_wanted_again", [True, False])
+def test_what_is_removed_while_it_loads_is_not_loaded_a_second_time_beside_it(
+    model: Any,
+    is_wanted_again: bool,  # noqa: FBT001
+) -> None:
+    release, gone = threading.Event(), threading.Event()
+    loads: list[str] = []
+
+    def load() -> Any:
+        loads.append("tiny")
+        assert release.wait(10)
+        return model
+
+    served = make_segmenter(lambda: model, "nano")
+    served.start().join()
+    models = Models(
+        "nano",
+        served,
+        extras={"sam2/hiera_tiny": lambda: make_segmenter(load)},
+        view=lambda segmenter: segmenter,
+        forget=lambda _: gone.set(),
+        wait_seconds=0.05,
+    )
+
+    with pytest.raises(ModelLoadingError):
+        models.get("hiera_tiny")
+    models.remove("hiera_tiny")
+    if is_wanted_again:
+        with pytest.raises(ModelLoadingError):
+            models.get("hiera_tiny")
+    release.set()
+
+    assert gone.wait(0.2 if is_wanted_again else 5) is not is_wanted_again
+    assert loads == ["tiny"]
+    assert models.loaded_ids == (["nano", "sam2/hiera_tiny"] if is_wanted_again else ["nano"])
+
+
+def test_a_cache_smaller_than_an_embedding_is_warned_of_once(
+    model: Any, make_picture: Callable[[int], Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    segmenter = make_segmenter(lambda: model, "tiny", EmbeddingCache(99))
+    segmenter.start().join()
+
+    for gray in (1, 2, 3):
+        segmenter.embed(make_picture(gray))
+
+    assert [record.levelname for record in caplog.records if "EMBEDDING_CACHE_MB" in record.getMessage()] == ["WARNING"]
+
+
 def test_extra_models_are_known_by_either_spelling() -> None:
     assert list(extra_specs(["hiera_tiny", "sam2/hiera_large", "nano"])) == [
         "sam2/hiera_tiny",

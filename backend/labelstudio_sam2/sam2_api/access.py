@@ -23,6 +23,27 @@ class Access:
     api_key: str | None = field(default=None, repr=False)
     is_basic: Callable[[], bool] | None = None
 
+    def check_before_body(self, keys: Iterable[str | None]) -> None:
+        """Do nothing if the current request is let in, or may still be by a key in its body.
+
+        Args:
+            keys: Wherever the request carries one outside its body; a wrong one there is not made good by the body's.
+
+        Raises:
+            UnauthorizedError: As `check`.
+        """
+        sent = [key for key in keys if key is not None]
+        if self.api_key is None or sent:
+            self.check(sent)
+
+    def lets_in(self, keys: Iterable[str | None]) -> bool:
+        """Tell whether `check` does nothing."""
+        try:
+            self.check(keys)
+        except UnauthorizedError:
+            return False
+        return True
+
     def check(self, keys: Iterable[str | None]) -> None:
         """Do nothing if the current request is let in.
 

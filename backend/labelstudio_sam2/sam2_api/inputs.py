@@ -1,7 +1,6 @@
 """Pictures as this API's users give them become pictures known by their content."""
 
 import base64
-import binascii
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -185,7 +184,7 @@ class ImageInputs:
         if not self._allow_files or text[:5].lower() == "data:" or len(text) > MAX_PATH_LENGTH:
             return self._base64(text)
         path = Path(text)
-        if path.is_file():
+        if _is_file(path):
             return self._file(path)
         try:
             return self._base64(text)
@@ -204,13 +203,13 @@ class ImageInputs:
         if not self._allow_files:
             raise BadRequestError("files of this machine are not read: send the picture itself, as base64, or its url")
         path = Path(name)
+        if not _is_file(path):
+            raise ImageUnreadableError(f"there is no file {path}")
         try:
-            if not path.is_file():
-                raise ImageUnreadableError(f"there is no file {path}")
             if path.stat().st_size > self._limits.max_bytes:
                 raise ImageTooLargeError(f"{path} is larger than {self._limits.max_bytes:,} bytes")
             return self._bytes(path.read_bytes())
-        except (OSError, ValueError) as error:  # ValueError: a zero byte in the path
+        except OSError as error:
             raise ImageUnreadableError(f"the file cannot be read: {error}") from error
 
     def _base64(self, text: str) -> Picture:
@@ -235,9 +234,16 @@ class ImageInputs:
 
 def is_empty(image: object) -> bool:
     """Whether a caller gives no picture: None, an empty text, or `{"type"}` around that or around nothing."""
-    if isinstance(image, Mapping):
-        return is_empty(image.get("value"))
-    return image is None or (isinstance(image, (str, bytes)) and not image)
+    value = image.get("value") if isinstance(image, Mapping) else image
+    return value is None or (isinstance(value, (str, bytes)) and not value)
+
+
+def _is_file(path: Path) -> bool:
+    """Whether there is a file. A path that this machine cannot even ask for, overlong or undecodable, names none."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
 
 
 def _base64_bytes(text: str, max_bytes: int) -> bytes:
@@ -246,10 +252,10 @@ def _base64_bytes(text: str, max_bytes: int) -> bytes:
         text = text.partition(",")[2]
     if len(text) > 4 * max_bytes:  # percent-encoded at worst
         raise ImageTooLargeError(f"the file is larger than {max_bytes:,} bytes")
-    digits = b"".join(unquote_to_bytes(text).split()).rstrip(b"=")
     try:
+        digits = b"".join(unquote_to_bytes(text).split()).rstrip(b"=")
         data = base64.b64decode(digits + b"=" * (-len(digits) % 4), validate=True)
-    except (binascii.Error, ValueError):
+    except ValueError:  # of base64, or of a lone surrogate
         raise ImageUnreadableError("could not load input image: malformed base64") from None
     if not data:
         raise ImageUnreadableError("could not load input image: the payload is empty")

@@ -36,7 +36,7 @@ def masks2poly(masks: ArrayLike) -> list[FloatArray]:
     Raises:
         BadRequestError: Another shape, or logits, which are to be compared with `mask_threshold` first.
     """
-    return [max(outlines, key=len) for outlines in masks2multipoly(masks)]
+    return [max(polygons, key=len) for polygons in masks2multipoly(masks)]
 
 
 def masks2multipoly(masks: ArrayLike) -> list[list[FloatArray]]:

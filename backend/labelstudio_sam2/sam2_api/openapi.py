@@ -146,6 +146,15 @@ def _schemas() -> dict[str, Any]:
         "prompts": {
             "anyOf": [_object({"prompts": several}, required=["prompts"]), several, _ref("Prompt"), {"type": "null"}]
         },
+        "point_coords": {
+            "anyOf": [{"type": "array", "items": {"type": "array", "items": pixels}}, {"type": "null"}],
+            "description": "One prompt's points as x y pairs, as clients of the first server wrote them; goes with "
+            "point_labels, and not with prompts",
+        },
+        "point_labels": {
+            "anyOf": [{"type": "array", "items": {"enum": [0, 1]}}, {"type": "null"}],
+            "description": "Of each of point_coords: 1 for a point on the object, 0 for one that is not on it",
+        },
         "format": {"enum": ["json", "rle", "binary"], "default": "json"},
         "multimask_output": {"type": "boolean", "default": True, "description": "Choose the best of three masks"},
         "save_logits_to_cache": {"type": "boolean", "default": False},
@@ -237,12 +246,14 @@ def _responses() -> dict[str, Any]:
         status: _json("Error", description)
         for status, description in {
             "400": "The body is not JSON, a field is missing or wrong, the model or the image id is not known, or the "
-            "picture cannot be read or may not be fetched; the message says which",
+            "picture cannot be read or may not be fetched, or the masks are too many for their size; the message says "
+            "which",
             "401": "Credentials are missing or wrong",
             "413": "The body or the picture is over the limit",
             "500": "The server cannot answer this, now or later",
             "502": "The picture's server cannot be reached or answered with an error",
-            "503": "The model is being loaded, or too many requests wait: try again",
+            "503": "The model is being loaded, or too many requests wait: try again; a probe says so too of a model "
+            "that cannot be loaded",
         }.items()
     }
 

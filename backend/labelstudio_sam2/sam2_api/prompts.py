@@ -8,12 +8,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from labelstudio_sam2.errors import BadPromptError, BadRequestError
-from labelstudio_sam2.segmenter.prompt import FloatArray, Prompt
+from labelstudio_sam2.segmenter.prompt import MAX_COORDINATE, FloatArray, Prompt
 
 MAX_PROMPTS = 256
 """In one request. Each is a prediction, and a mask in the answer."""
-MAX_COORDINATE = 1e9
-"""Beyond this nothing is a pixel any more, and float32 comes to its end."""
 
 _TRUE = frozenset({"1", "true", "t", "yes", "y", "on"})
 _FALSE = frozenset({"0", "false", "f", "no", "n", "off"})
@@ -112,12 +110,12 @@ def _prompt(value: object, place: str) -> Prompt:
     if not isinstance(points, Sequence) or isinstance(points, (str, bytes)):
         raise BadRequestError(f"{place}.points must be a list, got {_shown(points)}")
     clicks = [_click(point, f"{place}.points[{index}]") for index, point in enumerate(points)]
-    box = fields.get("box")
+    box = None if fields.get("box") is None else _box(fields["box"], f"{place}.box")
     try:
         return Prompt(
             point_coords=np.array([xy for xy, _ in clicks], np.float32).reshape(-1, 2),
             point_labels=np.array([label for _, label in clicks], np.int32),
-            box=None if box is None else _box(box, f"{place}.box"),
+            box=box,
         )
     except BadPromptError as error:
         raise BadPromptError(f"{place}: {error}") from None
@@ -183,8 +181,6 @@ def _numbers(value: ArrayLike, name: str) -> NDArray[np.float64]:
 
 
 def _shown(value: object) -> str:
-    """Return what came, for a message: short, and never a whole body."""
-    if value is None or isinstance(value, (bool, numbers.Real, str)):
-        text = repr(value)
-        return text if len(text) <= 40 else f"{text[:40]}..."
-    return f"a {type(value).__name__}"
+    """Return what came, for a message: short, and never a text, which may hold anything."""
+    is_short = value is None or isinstance(value, float) or (isinstance(value, int) and value.bit_length() <= 64)
+    return repr(value) if is_short else f"a {type(value).__name__}"

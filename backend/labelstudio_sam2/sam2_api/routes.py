@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import msgspec
-from flask import Blueprint, Response, jsonify, request
+from flask import Blueprint, Response, g, jsonify, request
 
 from labelstudio_sam2.errors import (
     BackendError,
@@ -21,6 +21,7 @@ from labelstudio_sam2.sam2_api.schema import (
     ModelRequest,
     Request,
     SegmentRequest,
+    check_size,
     decode,
     npz,
     predictions,
@@ -51,11 +52,13 @@ class Readiness(Protocol):
 
 
 def status_of(error: BackendError) -> int:
-    """Return the HTTP status that this API answers an error with.
+    """Return the HTTP status that this API answers the current request with.
 
-    It differs from the catalogue's where the seed's clients know another one: 400 for whatever is wrong with a request.
-    They also try 429, 503 and 504 again, three times, so those are only for what passes.
+    Probes get the catalogue's. Otherwise it differs where the seed's clients know another one: 400 for whatever is
+    wrong with a request. They also try 429, 503 and 504 again, three times, so those are only for what passes.
     """
+    if request.path in OPEN_PATHS:
+        return error.status
     if error.status == 422:
         return 400
     if isinstance(error, _LASTING):
@@ -68,6 +71,9 @@ def sam2_routes(
 ) -> Blueprint:
     """Return the routes of the seed's server.
 
+    Credentials outside the body are looked at as the application's own `before_request` functions are run, in the
+    order of registration: before anything of the body is read.
+
     Args:
         models: Which models can be asked.
         readiness: Of the served one.
@@ -76,9 +82,15 @@ def sam2_routes(
     """
     routes = Blueprint(BLUEPRINT, __name__)
 
-    @routes.before_request
+    @routes.before_app_request
     def check_access() -> None:
-        if request.method != "POST" and request.path not in OPEN_PATHS:
+        if request.blueprint != BLUEPRINT:
+            return
+        if request.path in OPEN_PATHS:
+            g.is_stranger = not access.lets_in(_keys_outside_the_body())
+        elif request.method == "POST":
+            access.check_before_body(_keys_outside_the_body())
+        else:
             access.check(_keys_outside_the_body())
 
     _mask_routes(routes, models, access)
@@ -99,10 +111,14 @@ def _mask_routes(routes: Blueprint, models: "Models[Any, SegmentAnything2]", acc
     def segment_image() -> Response:
         started = time.perf_counter()
         asked = _asked(SegmentRequest, access)
-        image_id, segmentations = models.get(asked.model).segment(
+        prompts, model = asked.one_or_more_prompts, models.get(asked.model)
+        if len(prompts) > 1 or asked.format == "binary":  # else the limit of the picture's own size is enough
+            _, size_hw, _ = model.embed_image(asked.picture, asked.image_id)
+            check_size(size_hw, len(prompts), asked.format)
+        image_id, segmentations = model.segment(
             asked.picture,
             asked.image_id,
-            asked.prompts,
+            prompts,
             multimask_output=asked.multimask_output,
             save_logits_to_cache=asked.save_logits_to_cache,
             load_logits_from_cache=asked.load_logits_from_cache,

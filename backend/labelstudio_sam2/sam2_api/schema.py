@@ -5,7 +5,9 @@ the field and what was wanted, and never shows what came: that may be a whole pi
 """
 
 import io
-from collections.abc import Mapping, Sequence
+import itertools
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import msgspec
@@ -13,16 +15,16 @@ import numpy as np
 
 from labelstudio_sam2.errors import BadJsonError, BadRequestError
 from labelstudio_sam2.sam2_api.masks import coco_rle, masks2multipoly
-from labelstudio_sam2.segmenter.prompt import Segmentation
+from labelstudio_sam2.sam2_api.prompts import prompt_from_points, prompts_from
+from labelstudio_sam2.segmenter.prompt import LOGITS_LIMIT, FloatArray, Prompt, Segmentation
 
 T = TypeVar("T")
 
 FORMATS = ("json", "rle", "binary")
-MAX_BINARY_BYTES = 2**29
-"""Of full-size logits in one binary answer; they take four bytes per pixel and prompt."""
-
-_LOGITS_LIMIT = 32.0
-"""Low-res logits go out as SAM 2 clamps those that may come back as a mask input."""
+MAX_BINARY_BYTES = 2**27
+"""Of full-size logits in one binary answer, which is held in memory; they take four bytes per pixel and prompt."""
+MAX_MASK_PIXELS = 2**28
+"""Of all masks of one answer together, in the other formats; they are made one after the other."""
 
 
 class Request(msgspec.Struct, frozen=True):
@@ -78,6 +80,8 @@ class SegmentRequest(EmbedRequest, frozen=True):
 
     Attributes:
         prompts: As `prompts_from` reads them.
+        point_coords: The one prompt of the seed's own server, as `prompt_from_points` reads it, instead of `prompts`.
+        point_labels: Goes with it.
         format: One of `FORMATS`.
         multimask_output: Whether to choose the best of three masks per prompt.
         save_logits_to_cache: Whether to remember the answer's logits for a later, longer prompt.
@@ -85,6 +89,8 @@ class SegmentRequest(EmbedRequest, frozen=True):
     """
 
     prompts: Any = None
+    point_coords: Any = None
+    point_labels: Any = None
     format: str = "json"
     multimask_output: bool = True
     save_logits_to_cache: bool = False
@@ -93,6 +99,20 @@ class SegmentRequest(EmbedRequest, frozen=True):
     def __post_init__(self) -> None:
         if self.format not in FORMATS:
             raise ValueError(f"format must be one of {', '.join(FORMATS)}")
+
+    @property
+    def one_or_more_prompts(self) -> list[Prompt]:
+        """The prompts, whichever way they came.
+
+        Raises:
+            BadRequestError: They came both ways; otherwise as `prompts_from`.
+            BadPromptError: As `prompts_from` and `prompt_from_points`.
+        """
+        if self.point_coords is None and self.point_labels is None:
+            return prompts_from(self.prompts)
+        if self.prompts is not None:
+            raise BadRequestError("give prompts, or point_coords and point_labels, not both")
+        return [prompt_from_points(self.point_coords, self.point_labels)]
 
 
 def decode(body: bytes, wanted: type[T]) -> T:
@@ -110,6 +130,21 @@ def decode(body: bytes, wanted: type[T]) -> T:
         raise BadRequestError(str(error)) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadJsonError(str(error)) from None
+
+
+def check_size(size_hw: tuple[int, int], count: int, answer_format: str) -> None:
+    """Do nothing if `count` masks of (H, W) pixels can be answered in this format.
+
+    Raises:
+        BadRequestError: They are over `MAX_BINARY_BYTES`, or `MAX_MASK_PIXELS`.
+    """
+    height, width = size_hw
+    pixels = height * width * count
+    too_much = f"{count} masks of {width} x {height} pixels are too much for one answer"
+    if answer_format == "binary" and 4 * pixels > MAX_BINARY_BYTES:
+        raise BadRequestError(f"{too_much} in the format binary, ask for rle or json, or for fewer prompts at once")
+    if pixels > MAX_MASK_PIXELS and count > 1:
+        raise BadRequestError(f"{too_much}, ask for fewer prompts at once")
 
 
 def predictions(segmentations: Sequence[Segmentation], answer_format: str) -> list[dict[str, Any]]:
@@ -136,22 +171,23 @@ def predictions(segmentations: Sequence[Segmentation], answer_format: str) -> li
 def npz(segmentations: Sequence[Segmentation]) -> bytes:
     """Return logits as a file for `numpy.load`: masks (P, H, W) and low_res_masks (P, M, M), float32.
 
-    Above 0 is foreground. Each is the best of its prompt. The low-res ones are clamped to -32..32.
-
-    Raises:
-        BadRequestError: The masks would be larger than `MAX_BINARY_BYTES`.
+    Above 0 is foreground. Each is the best of its prompt. The low-res ones are clamped to -32..32. Needs the memory of
+    the answer and of one mask; `check_size` first.
     """
-    height, width = segmentations[0].size_hw
-    if 4 * height * width * len(segmentations) > MAX_BINARY_BYTES:
-        raise BadRequestError(
-            f"{len(segmentations)} masks of {width} x {height} pixels are too much for the format binary, "
-            "ask for rle or json, or for fewer prompts at once"
-        )
-    low_res = np.stack([segmentation.low_res_logits[segmentation.best] for segmentation in segmentations])
     file = io.BytesIO()
-    np.savez(
-        file,
-        masks=np.stack([segmentation.logits() for segmentation in segmentations]),
-        low_res_masks=np.clip(low_res, -_LOGITS_LIMIT, _LOGITS_LIMIT),
-    )
-    return file.getvalue()
+    with zipfile.ZipFile(file, "w") as archive:
+        _write_npy(archive, "masks", len(segmentations), (each.logits() for each in segmentations))
+        low_res = (each.low_res_logits[each.best] for each in segmentations)
+        clamped = (np.clip(logits, -LOGITS_LIMIT, LOGITS_LIMIT) for logits in low_res)
+        _write_npy(archive, "low_res_masks", len(segmentations), clamped)
+    return file.getvalue()  # shares the file's memory
+
+
+def _write_npy(archive: zipfile.ZipFile, name: str, count: int, arrays: Iterator[FloatArray]) -> None:
+    """Write `count` arrays of one shape as a single one, without having more than one at a time."""
+    first = next(arrays)
+    header = {"descr": "<f4", "fortran_order": False, "shape": (count, *first.shape)}
+    with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+        np.lib.format.write_array_header_1_0(member, header)  # type: ignore[no-untyped-call]
+        for array in itertools.chain([first], arrays):
+            member.write(np.ascontiguousarray(array, "<f4").data)

@@ -1,6 +1,8 @@
 """`SegmentAnything2`: SAM 2 as the seed shows it, on the same segmenter as Label Studio's clicks."""
 
 import dataclasses
+import math
+import re
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -12,29 +14,31 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from labelstudio_sam2.errors import BadRequestError
-from labelstudio_sam2.sam2_api.inputs import ImageInputs, is_empty
+from labelstudio_sam2.sam2_api.inputs import ArrayPicture, ImageInputs, is_empty
 from labelstudio_sam2.sam2_api.logits import LogitsMemory
 from labelstudio_sam2.sam2_api.prompts import mask_inputs_from, prompt_from_points, prompts_from
 from labelstudio_sam2.segmenter.device_queue import DeviceQueue
 from labelstudio_sam2.segmenter.embedding_cache import EmbeddingCache
-from labelstudio_sam2.segmenter.prompt import MASK_THRESHOLD, FloatArray, Prompt, Segmentation
+from labelstudio_sam2.segmenter.prompt import LOGITS_LIMIT, MASK_THRESHOLD, FloatArray, Prompt, Segmentation
 from labelstudio_sam2.segmenter.segmenter import Model, Segmenter
 from labelstudio_sam2.segmenter.weights import find_checkpoint, identify
 from labelstudio_sam2.segmenter.zoo import ModelSpec, model_version, resolve
 
-LOGITS_LIMIT = 32.0
-"""Low-res logits are given out between minus this and this, as `SAM2ImagePredictor` does."""
 MAX_IDS = 10_000
-"""Image ids remembered; the longest unused goes first."""
+"""Image ids of callers' own that are remembered; the longest unused goes first."""
 MAX_ID_LENGTH = 256
 MAX_WAITING = 10_000
 WAIT_SECONDS = 3600.0
 """In a program of one's own everybody gets a turn, however long it takes."""
+SURELY_ENOUGH_MB = 256
+"""Of cache for one embedding: 16 of the official models', one of a model with four times their input size."""
+
+_CONTENT_ID = re.compile(r"[0-9a-fA-F]{64}")
 
 SizeHW: TypeAlias = tuple[int, int]
 
 
-class Sam2Features(Protocol):
+class ShownEmbedding(Protocol):
     """What this API shows of an embedding, beside what the segmenter asks of one."""
 
     @property
@@ -84,7 +88,8 @@ class SegmentAnything2:
     or a numpy array **in BGR order**, as OpenCV reads it.
 
     An image id names the picture it was last given with. Given alone it stands for that picture, as long as its
-    embedding is cached; without one, or with an empty one, the picture's content is its id.
+    embedding is cached; without one, or with an empty one, the picture's content is its id: 64 hex digits, which never
+    stand for another picture.
 
     Args:
         model_id: `nano`, `sam2/hiera_tiny`, `sam2/hiera_small`, `sam2/hiera_b_plus`, `sam2/hiera_large`, the same
@@ -93,14 +98,15 @@ class SegmentAnything2:
         weights_dir: Folder with the official checkpoints.
         device: `auto` takes cuda, then mps, then cpu.
         precision: Of the image encoder: `fp32`, `fp16`, `bf16`; `auto` is bf16, else fp16, on cuda, fp32 elsewhere.
-        embedding_cache_mb: Memory for embeddings on the device, in MiB; 16 each for the official models in fp32.
+        embedding_cache_mb: Memory for embeddings on the device, in MiB, for one at least; 16 each for the official
+            models in fp32.
         inputs: Limits, and which hosts may be asked; by default `ImageInputs.local()`.
 
     Attributes:
         predictor: Holds `mask_threshold`, 0.0, to compare logits with.
 
     Raises:
-        ValueError: There is no such model; the message says which there are.
+        ValueError: There is no such model, the message says which there are; or no embedding fits into the cache.
         ModelUnavailableError: Its checkpoint is missing or does not fit; the message says what to do.
     """
 
@@ -126,6 +132,8 @@ class SegmentAnything2:
         )
         segmenter.start().join()
         segmenter.check_ready()
+        if embedding_cache_mb < SURELY_ENOUGH_MB:
+            _check_one_fits(segmenter, embedding_cache_mb)
         self._take(segmenter, ImageInputs.local() if inputs is None else inputs)
 
     @classmethod
@@ -133,7 +141,7 @@ class SegmentAnything2:
         """Return the API on a segmenter that is there, and on its cache; its model may still be loading.
 
         Args:
-            segmenter: Whose embeddings are as `Sam2Features`.
+            segmenter: Whose embeddings are as `ShownEmbedding`.
             inputs: Which pictures are taken.
         """
         api = cls.__new__(cls)
@@ -154,11 +162,11 @@ class SegmentAnything2:
             BackendError: As `segment`.
         """
         embedding, known_as = self._embedding(image, image_id)
-        features: EmbeddingDict = {
+        shown: EmbeddingDict = {
             "image_embed": embedding.image_embed,
             "high_res_feats": list(embedding.high_res_feats),
         }
-        return features, embedding.size_hw, known_as
+        return shown, embedding.size_hw, known_as
 
     @overload
     def segment_image(
@@ -311,7 +319,7 @@ class SegmentAnything2:
         self._ids = _ImageIds(MAX_IDS)
         self._logits: LogitsMemory[Any] = LogitsMemory()
 
-    def _embedding(self, image: object, image_id: str | None) -> tuple[Sam2Features, str]:
+    def _embedding(self, image: object, image_id: str | None) -> tuple[ShownEmbedding, str]:
         """Return a picture's embedding and its id."""
         own_id = _checked_id(image_id)
         if own_id is not None and is_empty(image):
@@ -319,21 +327,24 @@ class SegmentAnything2:
         if image is None:
             raise BadRequestError("an image is missing, or the image_id of one that was embedded before")
         picture = self._inputs.picture(image)
-        embedding: Sam2Features = self._segmenter.embed(picture)
-        known_as = picture.sha256 if own_id is None else own_id
-        self._ids.put(known_as, picture.sha256)
-        return embedding, known_as
+        if own_id is None or own_id == picture.sha256:
+            return self._segmenter.embed(picture), picture.sha256
+        if _CONTENT_ID.fullmatch(own_id):
+            raise BadRequestError("image_id is that of another picture's content: choose one that is not 64 hex digits")
+        embedding: ShownEmbedding = self._segmenter.embed(picture)
+        self._ids.put(own_id, picture.sha256)
+        return embedding, own_id
 
-    def _known(self, image_id: str) -> Sam2Features:
+    def _known(self, image_id: str) -> ShownEmbedding:
         self._segmenter.check_ready()
-        sha256 = self._ids.get(image_id)
-        embedding: Sam2Features | None = None if sha256 is None else self._segmenter.cached(sha256)
+        sha256 = image_id if _CONTENT_ID.fullmatch(image_id) else self._ids.get(image_id)
+        embedding: ShownEmbedding | None = None if sha256 is None else self._segmenter.cached(sha256)
         if embedding is None:
             raise BadRequestError("no embedding is cached for this image_id: send the image along")
         return embedding
 
     def _predict(
-        self, embedding: Sam2Features, prompts: Sequence[Prompt], *, multimask_output: bool, saves: bool, loads: bool
+        self, embedding: ShownEmbedding, prompts: Sequence[Prompt], *, multimask_output: bool, saves: bool, loads: bool
     ) -> list[Segmentation]:
         asked = [self._going_on(embedding, prompt) for prompt in prompts] if loads else prompts
         found = self._segmenter.predict(embedding, asked, multimask_output=multimask_output)
@@ -342,7 +353,7 @@ class SegmentAnything2:
                 self._logits.put(embedding, prompt, _best_low_res(segmentation))
         return found
 
-    def _going_on(self, embedding: Sam2Features, prompt: Prompt) -> Prompt:
+    def _going_on(self, embedding: ShownEmbedding, prompt: Prompt) -> Prompt:
         """Return the prompt with the mask of a saved one that it goes on from, unless it has a mask already."""
         if prompt.mask_input is not None:
             return prompt
@@ -350,7 +361,7 @@ class SegmentAnything2:
 
 
 class _ImageIds:
-    """Which content an id stands for; the longest unused ids go first. Thread-safe."""
+    """Which content an id of a caller's own stands for; the longest unused ids go first. Thread-safe."""
 
     def __init__(self, max_ids: int) -> None:
         self._max_ids = max_ids
@@ -375,6 +386,16 @@ def _load_model(spec: ModelSpec, weights_dir: Path, device: str, precision: str)
     from labelstudio_sam2.segmenter.sam2_model import load_sam2  # noqa: PLC0415  torch is slow to import
 
     return load_sam2(spec, find_checkpoint(spec, weights_dir), device=device, precision=precision)
+
+
+def _check_one_fits(segmenter: Segmenter[Any], embedding_cache_mb: int) -> None:
+    """Raise ValueError unless the cache holds an embedding; one is as large as another, so a small picture tells."""
+    one = segmenter.embed(ArrayPicture.of(np.zeros((48, 64, 3), np.uint8)))
+    if one.nbytes > embedding_cache_mb * 2**20:
+        raise ValueError(
+            f"embedding_cache_mb={embedding_cache_mb} holds no embedding of this model: "
+            f"it must be at least {math.ceil(one.nbytes / 2**20)}"
+        )
 
 
 def _checked_id(image_id: object) -> str | None:

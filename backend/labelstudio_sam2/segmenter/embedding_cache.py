@@ -1,5 +1,6 @@
 """Embeddings in memory, bounded by bytes."""
 
+import logging
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ class Embedding(Protocol):
         """Memory it holds on the device."""
         ...
 
+
+logger = logging.getLogger(__name__)
 
 E = TypeVar("E", bound=Embedding)
 
@@ -43,6 +46,7 @@ class EmbeddingCache(Generic[E]):
         self._entries: OrderedDict[str, E] = OrderedDict()
         self._nbytes = 0
         self._hits = self._misses = self._evictions = 0
+        self._has_warned = False
 
     def get(self, key: str) -> E | None:
         """Return the embedding and mark it as just used, or None."""
@@ -61,18 +65,29 @@ class EmbeddingCache(Generic[E]):
             return self._entries.get(key)
 
     def put(self, key: str, embedding: E) -> None:
-        """Keep an embedding; the least recently used ones go to make room. One larger than everything is not kept."""
+        """Keep an embedding; the least recently used ones go to make room.
+
+        One larger than everything is not kept; the first such is warned of.
+        """
         with self._lock:
             previous = self._entries.pop(key, None)
             if previous is not None:
                 self._nbytes -= previous.nbytes
             if embedding.nbytes > self._max_bytes:
+                self._warn(embedding.nbytes)
                 return
             self._entries[key] = embedding
             self._nbytes += embedding.nbytes
             while self._nbytes > self._max_bytes:
                 _, evicted = self._entries.popitem(last=False)
                 self._nbytes -= evicted.nbytes
+                self._evictions += 1
+
+    def drop(self, prefix: str) -> None:
+        """Forget every embedding whose key starts so."""
+        with self._lock:
+            for key in [key for key in self._entries if key.startswith(prefix)]:
+                self._nbytes -= self._entries.pop(key).nbytes
                 self._evictions += 1
 
     def clear(self) -> None:
@@ -88,3 +103,12 @@ class EmbeddingCache(Generic[E]):
             return CacheStats(
                 len(self._entries), self._nbytes, self._max_bytes, self._hits, self._misses, self._evictions
             )
+
+    def _warn(self, nbytes: int) -> None:
+        if not self._has_warned:
+            logger.warning(
+                "an embedding takes %.1f MiB and EMBEDDING_CACHE_MB allows %.1f: none is kept, every click embeds anew",
+                nbytes / 2**20,
+                self._max_bytes / 2**20,
+            )
+        self._has_warned = True

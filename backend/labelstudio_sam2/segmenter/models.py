@@ -40,7 +40,7 @@ class _Loaded(Generic[E, V]):
     """A model that was asked for.
 
     Attributes:
-        loading: Ends when the model is there, or failed.
+        loading: Ends soon after the model is there, or failed.
         view: What requests work with.
     """
 
@@ -57,6 +57,7 @@ class Models(Generic[E, V]):
         served: Its segmenter, already started. It stays.
         extras: By id, what makes the segmenter of a further model; called when that is first asked for.
         view: Makes what requests work with from a segmenter, once for each model that is loaded.
+        forget: Called with the `model_version` of a model that was taken out of memory, to free what it left behind.
         wait_seconds: How long a request waits for a model that is being loaded.
     """
 
@@ -67,15 +68,19 @@ class Models(Generic[E, V]):
         *,
         extras: Mapping[str, Callable[[], Segmenter[E]]],
         view: Callable[[Segmenter[E]], V],
+        forget: Callable[[str], None] = lambda _: None,
         wait_seconds: float = 60,
     ) -> None:
         self.served_id = served_id
         self._served = view(served)
+        self._served_version = served.model_version
         self._extras = {model_id: make for model_id, make in extras.items() if model_id != served_id}
         self._view = view
+        self._forget = forget
         self._wait_seconds = wait_seconds
         self._lock = threading.Lock()
         self._loaded: dict[str, _Loaded[E, V]] = {}
+        self._unwanted: set[str] = set()  # removed while they were being loaded
 
     @property
     def ids(self) -> list[str]:
@@ -104,6 +109,7 @@ class Models(Generic[E, V]):
         if model_id == self.served_id:
             return self._served
         with self._lock:
+            self._unwanted.discard(model_id)
             loaded = self._loaded.get(model_id)
             if loaded is None:
                 loaded = self._loaded[model_id] = self._load(model_id)
@@ -112,18 +118,34 @@ class Models(Generic[E, V]):
         return loaded.view
 
     def remove(self, name: str) -> None:
-        """Take an extra model out of memory, as soon as the requests that use it are answered. The served one stays.
+        """Take an extra model and its embeddings out of memory. The served one stays.
+
+        Requests that use it are still answered. One that is being loaded goes when it is there, unless it is asked for
+        again until then: a model is never loaded twice at once.
 
         Raises:
             UnknownModelError: As `get`.
         """
-        with self._lock:
-            self._loaded.pop(self._id(name), None)
+        self._take_away([self._id(name)])
 
     def clear(self) -> None:
         """Take every extra model out of memory; otherwise as `remove`."""
+        self._take_away(self._extras)
+
+    def _take_away(self, model_ids: Iterable[str]) -> None:
+        gone = []
         with self._lock:
-            self._loaded.clear()
+            for model_id in self._loaded.keys() & set(model_ids):
+                if self._loaded[model_id].segmenter.state == "loading":
+                    self._unwanted.add(model_id)
+                else:
+                    gone.append(self._loaded.pop(model_id).segmenter.model_version)
+        self._forget_all(gone)
+
+    def _forget_all(self, model_versions: Iterable[str]) -> None:
+        for model_version in model_versions:
+            if model_version != self._served_version:  # an equal checkpoint's embeddings are the served one's too
+                self._forget(model_version)
 
     def _id(self, name: str | None) -> str:
         if name is None:
@@ -135,4 +157,17 @@ class Models(Generic[E, V]):
 
     def _load(self, model_id: str) -> _Loaded[E, V]:
         segmenter = self._extras[model_id]()
-        return _Loaded(segmenter, segmenter.start(), self._view(segmenter))
+        loading = threading.Thread(
+            target=self._wait_for, args=(model_id, segmenter.start()), name="wait-for-model", daemon=True
+        )
+        loading.start()
+        return _Loaded(segmenter, loading, self._view(segmenter))
+
+    def _wait_for(self, model_id: str, loading: threading.Thread) -> None:
+        """Wait until a model is there; take it away if it was removed meanwhile."""
+        loading.join()
+        with self._lock:
+            is_unwanted = model_id in self._unwanted
+            self._unwanted.discard(model_id)
+        if is_unwanted:
+            self._take_away([model_id])

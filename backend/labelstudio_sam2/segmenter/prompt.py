@@ -16,8 +16,13 @@ Mask: TypeAlias = NDArray[np.bool_]
 """(H, W) bool, in the original image's size."""
 
 MAX_POINTS = 256
+MAX_COORDINATE = 1e9
+"""Beyond this nothing is a pixel any more, and float32 comes to its end."""
 MASK_THRESHOLD = 0.0
 """Logits above this are foreground, as `SAM2ImagePredictor.mask_threshold`."""
+LOGITS_LIMIT = 32.0
+"""Low-res logits that may come back as a mask input lie between minus this and this: SAM 2 was trained with such, and
+`SAM2ImagePredictor` clamps what it returns."""
 
 
 def _no_points() -> FloatArray:

@@ -25,14 +25,11 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from labelstudio_sam2.errors import GpuMemoryError, ModelUnavailableError
-from labelstudio_sam2.segmenter.prompt import FloatArray, Image, Prompt, Segmentation
+from labelstudio_sam2.segmenter.prompt import LOGITS_LIMIT, FloatArray, Image, Prompt, Segmentation
 from labelstudio_sam2.segmenter.zoo import ModelSpec
 
 P = ParamSpec("P")
 R = TypeVar("R")
-
-MASK_INPUT_LIMIT = 32.0
-"""SAM 2 was trained with mask inputs in -32..32; `SAM2ImagePredictor` clamps what it returns for the next call."""
 
 _MEAN_RGB = (0.485, 0.456, 0.406)
 _STD_RGB = (0.229, 0.224, 0.225)
@@ -243,7 +240,7 @@ class Sam2Model:
         if prompt.mask_input is None:
             return None
         logits = torch.tensor(prompt.mask_input[None], dtype=torch.float32, device=self.device)
-        logits = logits.clamp(-MASK_INPUT_LIMIT, MASK_INPUT_LIMIT)
+        logits = logits.clamp(-LOGITS_LIMIT, LOGITS_LIMIT)
         if logits.shape[-1] == self.low_res_size:
             return logits
         size = (self.low_res_size, self.low_res_size)
