@@ -121,7 +121,7 @@ def nano_model() -> Sam2Model:
 
 @pytest.fixture(scope="session")
 def disc_and_box() -> DrawnPicture:
-    """The picture that the recorded requests were made on: 640 x 480, a disc and a box on plain ground."""
+    """A picture that fits the recorded requests: 640 x 480, a disc and a box on plain ground where they point."""
     disc = cv2.circle(np.zeros((480, 640), np.uint8), (200, 180), 70, 1, thickness=-1).astype(bool)
     box = np.zeros((480, 640), bool)
     box[250:400, 400:560] = True
