@@ -28,9 +28,9 @@ from labelstudio_sam2.sam2_api.inputs import ImageInputs
 from labelstudio_sam2.sam2_api.segment_anything2 import SegmentAnything2
 from labelstudio_sam2.segmenter.device_queue import DeviceQueue
 from labelstudio_sam2.segmenter.embedding_cache import EmbeddingCache
-from labelstudio_sam2.segmenter.models import Models, extra_specs
+from labelstudio_sam2.segmenter.models import Models, extra_specs, load_model
 from labelstudio_sam2.segmenter.segmenter import Model, Segmenter
-from labelstudio_sam2.segmenter.weights import find_checkpoint, identify
+from labelstudio_sam2.segmenter.weights import identify
 from labelstudio_sam2.segmenter.zoo import ModelSpec, model_version, resolve
 from labelstudio_sam2.settings import Settings
 
@@ -41,8 +41,6 @@ logger = logging.getLogger(__name__)
 
 OPEN_PATHS = frozenset({"/health", "/ready", "/webhook"})
 """Served without credentials: probes and Label Studio's webhooks come without them, and nothing is given away."""
-
-
 QUICK_PATHS = frozenset({"/setup", "/webhook"})
 """Routes that Label Studio posts to and that do no work."""
 FREE_THREADS = 2
@@ -134,7 +132,8 @@ class _Device:
         self._any_model: weakref.WeakSet[Model[Sam2Embedding]] = weakref.WeakSet()
 
     def load(self, spec: ModelSpec) -> "Model[Sam2Embedding]":
-        model = _load_model(spec, self._settings)
+        settings = self._settings
+        model = load_model(spec, settings.weights_dir, device=settings.device, precision=settings.precision)
         self._any_model.add(model)
         return model
 
@@ -158,13 +157,6 @@ def _segmenter(spec: ModelSpec, settings: Settings, device: _Device) -> "Segment
         device=device.queue,
         wait_seconds=settings.request_seconds,
     )
-
-
-def _load_model(spec: ModelSpec, settings: Settings) -> "Model[Sam2Embedding]":
-    from labelstudio_sam2.segmenter.sam2_model import load_sam2  # noqa: PLC0415  torch is slow to import
-
-    checkpoint = find_checkpoint(spec, settings.weights_dir)
-    return load_sam2(spec, checkpoint, device=settings.device, precision=settings.precision)
 
 
 def _paths_of(app: Flask, blueprint: str) -> frozenset[str]:

@@ -14,7 +14,6 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NoReturn, TypeAlias
 
-import numpy as np
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
@@ -147,12 +146,6 @@ def mask_of(editor_module: ModuleType) -> Callable[[Any], Mask]:
     """Decodes a stored brush region."""
     decode: Callable[[Any], Mask] = editor_module.mask_of
     return decode
-
-
-@pytest.fixture(scope="session")
-def iou() -> Callable[[Mask, Mask], float]:
-    """Intersection over union of two masks."""
-    return lambda one, other: float(np.sum(one & other) / np.sum(one | other))
 
 
 def _demo_command(folder: Path, *arguments: str) -> str:

@@ -269,7 +269,7 @@ def test_a_picture_may_come_with_its_contents_id(api: SegmentAnything2, model: A
 def test_an_id_of_ones_own_for_every_picture_forgets_no_contents_id(
     api: SegmentAnything2, gray: Gray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(api._ids, "_max_ids", 1)
+    monkeypatch.setattr(api._ids, "_max_entries", 1)
     content_id = api.embed_image(gray(40))[2]
     api.embed_image(gray(50), image_id="mine")
     api.embed_image(gray(50), image_id="mine, too")

@@ -31,6 +31,7 @@ from labelstudio_sam2.images.decode import ImageLimits, decode_image, make_pillo
 from labelstudio_sam2.images.fetch import Fetcher, Validators
 from labelstudio_sam2.images.label_studio_token import LabelStudioToken
 from labelstudio_sam2.images.place import Place, find_place
+from labelstudio_sam2.recently_used import RecentlyUsed
 from labelstudio_sam2.segmenter.prompt import Image
 from labelstudio_sam2.settings import Settings
 from labelstudio_sam2.single_flight import SingleFlight
@@ -114,7 +115,7 @@ class ImageSource:
         )
         token = LabelStudioToken(settings, self._policy.label_studio, http)
         self._fetcher = Fetcher(self._policy, token, http, max_bytes=self._limits.max_bytes)
-        self._known = _KnownPictures(MAX_KNOWN)
+        self._known: RecentlyUsed[Key, _Known] = RecentlyUsed(MAX_KNOWN)
         self._held = _HeldFiles(MAX_HELD_BYTES)
         self._flights: SingleFlight[Key, Picture] = SingleFlight()
 
@@ -217,28 +218,6 @@ class _Known:
     size_hw: tuple[int, int]
     validators: Validators | None
     checked_at: float
-
-
-class _KnownPictures:
-    """What was found where; the longest unused entries go first."""
-
-    def __init__(self, max_entries: int) -> None:
-        self._max_entries = max_entries
-        self._entries: OrderedDict[Key, _Known] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def get(self, key: Key) -> _Known | None:
-        with self._lock:
-            if key in self._entries:
-                self._entries.move_to_end(key)
-            return self._entries.get(key)
-
-    def put(self, key: Key, known: _Known) -> None:
-        with self._lock:
-            self._entries[key] = known
-            self._entries.move_to_end(key)
-            while len(self._entries) > self._max_entries:
-                self._entries.popitem(last=False)
 
 
 class _HeldFiles:

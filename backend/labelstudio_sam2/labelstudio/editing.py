@@ -21,7 +21,7 @@ from labelstudio_sam2.labelstudio.regions import (
     rectangle_corners,
     strokes,
 )
-from labelstudio_sam2.labelstudio.wire import decode_rle
+from labelstudio_sam2.labelstudio.wire import has_rle
 from labelstudio_sam2.segmenter.prompt import MAX_POINTS, FloatArray, Mask, Prompt
 
 KEPT_POINTS = 6
@@ -88,7 +88,7 @@ def edit_prompt(region: DrawnRegion, clicks: Clicks, size_hw: tuple[int, int]) -
     """
     drawn = strokes(region, size_hw)
     asked = (stroke_clicks(drawn, size_hw) + clicks).newest(MAX_POINTS)
-    is_finished = region.kind == "polygon" or decode_rle(region.geometry) is not None
+    is_finished = region.kind == "polygon" or has_rle(region.geometry)
     mask = area_mask(region, size_hw)
     if not is_finished or not mask.any():
         return Edit(region, Prompt(point_coords=asked.coords, point_labels=asked.labels))

@@ -145,6 +145,11 @@ def predict_request(
     return _decode(body, PredictRequest)
 
 
+def has_rle(region: Region) -> bool:
+    """Return whether a region carries a brush RLE, without decoding it: a stroke of a draft has none."""
+    return bytes(memoryview(region.value.rle)[:4]) != b"null"
+
+
 def decode_rle(region: Region) -> list[int] | None:
     """Return a region's brush RLE as numbers, or None where it has none. Slow for large masks: call it when needed.
 

@@ -3,8 +3,6 @@
 import dataclasses
 import math
 import re
-import threading
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,15 +12,17 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from labelstudio_sam2.errors import BadRequestError
+from labelstudio_sam2.recently_used import RecentlyUsed
 from labelstudio_sam2.sam2_api.inputs import ArrayPicture, ImageInputs, is_empty
 from labelstudio_sam2.sam2_api.logits import LogitsMemory
 from labelstudio_sam2.sam2_api.prompts import mask_inputs_from, prompt_from_points, prompts_from
 from labelstudio_sam2.segmenter.device_queue import DeviceQueue
 from labelstudio_sam2.segmenter.embedding_cache import EmbeddingCache
+from labelstudio_sam2.segmenter.models import load_model
 from labelstudio_sam2.segmenter.prompt import LOGITS_LIMIT, MASK_THRESHOLD, FloatArray, Prompt, Segmentation
-from labelstudio_sam2.segmenter.segmenter import Model, Segmenter
-from labelstudio_sam2.segmenter.weights import find_checkpoint, identify
-from labelstudio_sam2.segmenter.zoo import ModelSpec, model_version, resolve
+from labelstudio_sam2.segmenter.segmenter import Segmenter
+from labelstudio_sam2.segmenter.weights import identify
+from labelstudio_sam2.segmenter.zoo import model_version, resolve
 
 MAX_IDS = 10_000
 """Image ids of callers' own that are remembered; the longest unused goes first."""
@@ -124,7 +124,7 @@ class SegmentAnything2:
         config = None if model_config_file is None else Path(model_config_file)
         spec = identify(resolve(model_id, config), Path(weights_dir))
         segmenter: Segmenter[Any] = Segmenter(
-            lambda: _load_model(spec, Path(weights_dir), device, precision),
+            lambda: load_model(spec, Path(weights_dir), device=device, precision=precision),
             model_version=model_version(spec, precision),
             cache=EmbeddingCache(embedding_cache_mb * 2**20),
             device=DeviceQueue(max_waiting=MAX_WAITING, wait_seconds=WAIT_SECONDS),
@@ -316,7 +316,7 @@ class SegmentAnything2:
         self.predictor = Predictor()
         self._segmenter = segmenter
         self._inputs = inputs
-        self._ids = _ImageIds(MAX_IDS)
+        self._ids: RecentlyUsed[str, str] = RecentlyUsed(MAX_IDS)  # own id -> SHA-256 of the content it stands for
         self._logits: LogitsMemory[Any] = LogitsMemory()
 
     def _embedding(self, image: object, image_id: str | None) -> tuple[ShownEmbedding, str]:
@@ -358,34 +358,6 @@ class SegmentAnything2:
         if prompt.mask_input is not None:
             return prompt
         return dataclasses.replace(prompt, mask_input=self._logits.before(embedding, prompt))
-
-
-class _ImageIds:
-    """Which content an id of a caller's own stands for; the longest unused ids go first. Thread-safe."""
-
-    def __init__(self, max_ids: int) -> None:
-        self._max_ids = max_ids
-        self._lock = threading.Lock()
-        self._sha256: OrderedDict[str, str] = OrderedDict()
-
-    def get(self, image_id: str) -> str | None:
-        with self._lock:
-            if image_id in self._sha256:
-                self._sha256.move_to_end(image_id)
-            return self._sha256.get(image_id)
-
-    def put(self, image_id: str, sha256: str) -> None:
-        with self._lock:
-            self._sha256[image_id] = sha256
-            self._sha256.move_to_end(image_id)
-            if len(self._sha256) > self._max_ids:
-                self._sha256.popitem(last=False)
-
-
-def _load_model(spec: ModelSpec, weights_dir: Path, device: str, precision: str) -> Model[Any]:
-    from labelstudio_sam2.segmenter.sam2_model import load_sam2  # noqa: PLC0415  torch is slow to import
-
-    return load_sam2(spec, find_checkpoint(spec, weights_dir), device=device, precision=precision)
 
 
 def _check_one_fits(segmenter: Segmenter[Any], embedding_cache_mb: int) -> None:

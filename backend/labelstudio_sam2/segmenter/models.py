@@ -3,12 +3,17 @@
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from labelstudio_sam2.errors import UnknownModelError
 from labelstudio_sam2.segmenter.embedding_cache import Embedding
 from labelstudio_sam2.segmenter.segmenter import Segmenter
+from labelstudio_sam2.segmenter.weights import find_checkpoint
 from labelstudio_sam2.segmenter.zoo import MODELS, ModelSpec
+
+if TYPE_CHECKING:
+    from labelstudio_sam2.segmenter.sam2_model import Sam2Model
 
 E = TypeVar("E", bound=Embedding)
 V = TypeVar("V")
@@ -33,6 +38,17 @@ def extra_specs(names: Iterable[str]) -> dict[str, ModelSpec]:
             raise ValueError(f"EXTRA_MODELS: {name!r} is not a known model; use any of {', '.join(MODELS)}")
         specs[spec.model_id] = spec
     return specs
+
+
+def load_model(spec: ModelSpec, weights_dir: Path, *, device: str, precision: str) -> "Sam2Model":
+    """Find a model's checkpoint, check it and load it. Slow: seconds.
+
+    Raises:
+        ModelUnavailableError: The checkpoint is missing or not the right one, or there is no such device.
+    """
+    from labelstudio_sam2.segmenter.sam2_model import load_sam2  # noqa: PLC0415  torch is slow to import
+
+    return load_sam2(spec, find_checkpoint(spec, weights_dir), device=device, precision=precision)
 
 
 @dataclass(frozen=True, eq=False)
