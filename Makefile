@@ -26,11 +26,12 @@ help:  ## Show this list
 demo: .venv/installed .venv-label-studio/installed  ## Label Studio, SAM 2 and pictures to click on; DETACH=1 returns when ready
 	@$(BIN)/labelstudio-sam2 demo $(if $(DETACH),--detach)
 
-nano: .venv/installed  ## Train nano, the small SAM 2 that ships, from scratch: under three hours on two cores; goes on where it was stopped
+nano: .venv/installed  ## Train nano, the small SAM 2 that ships, from scratch: hours; goes on where it was stopped
 	$(BIN)/python -m training.sources
 	$(BIN)/python -m training.train
 	$(BIN)/python -m training.export
 	$(BIN)/python -m training.evaluate --model .nano/sam2_nano.safetensors=backend/labelstudio_sam2/segmenter/nano/sam2_nano.yaml
+	$(BIN)/python -m training.speed
 
 demo-stop:  ## Stop a demo that was started with DETACH=1
 	@if [ -x $(BIN)/labelstudio-sam2 ]; then $(BIN)/labelstudio-sam2 demo --stop; else echo 'No demo is running.'; fi
