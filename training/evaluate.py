@@ -301,10 +301,30 @@ def _summary(measured: Measured, cases: Sequence[Case]) -> dict[str, Any]:
         total = sum(figures) if name == "negative_raised" else float(np.mean(figures)) if figures else None
         summary[name] = total if total is None else round(total, 4)
     summary["negative_pairs"] = sum(figure is not None for figure in measured.rows["negative"])
+    summary["by_size"] = {
+        name: {measure: _mean(measured, measure, numbers) for measure in ("click", "clicks_3", "box")}
+        | {"objects": len(numbers)}
+        for name, numbers in _by_size(cases).items()
+    }
     summary["by_case"] = {
         case.name: {name: _rounded(measured.rows[name][index]) for name in MEASURES} for index, case in enumerate(cases)
     }
     return summary
+
+
+def _by_size(cases: Sequence[Case]) -> dict[str, list[int]]:
+    """Sort the cases by the share of the image that their object takes."""
+    shares = [float(case.truth.mean()) for case in cases]
+    bounds = {"under 1 %": (0.0, 0.01), "1 to 5 %": (0.01, 0.05), "over 5 %": (0.05, 1.01)}
+    return {
+        name: [index for index, share in enumerate(shares) if low <= share < high]
+        for name, (low, high) in bounds.items()
+    }
+
+
+def _mean(measured: Measured, measure_name: str, numbers: Sequence[int]) -> float | None:
+    figures = [figure for index in numbers if (figure := measured.rows[measure_name][index]) is not None]
+    return round(float(np.mean(figures)), 4) if figures else None
 
 
 def _rounded(figure: float | None) -> float | None:
@@ -329,6 +349,17 @@ def _markdown(report: dict[str, Any], counts: dict[str, int]) -> str:
     for set_name, contenders in report.items():
         for name, summary in contenders.items():
             lines.append(f"| {name}, {counts[set_name]} {set_name} | " + " | ".join(_cells(summary)) + " |")
+    lines += [
+        "",
+        "| by the object's share of the image | objects | 1 click | 3 clicks | box |",
+        "|---|--:|--:|--:|--:|",
+    ]
+    for set_name, contenders in report.items():
+        for name, summary in contenders.items():
+            for size, means in summary["by_size"].items():
+                if means["objects"]:
+                    figures = " | ".join(f"{means[key]:.3f}".lstrip("0") for key in ("click", "clicks_3", "box"))
+                    lines.append(f"| {name}, {set_name}, {size} | {means['objects']} | {figures} |")
     return "\n".join(lines) + "\n"
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 Mask = NDArray[np.bool_]
 FloatArray = NDArray[np.float32]
 
-PromptKind = Literal["click", "box", "box_click", "clicks", "click_negative", "mask", "edit"]
+PromptKind = Literal["click", "box", "box_click", "clicks", "click_negative", "mask", "edit", "nothing"]
 POSITIVE, NEGATIVE, BOX_TOP_LEFT, BOX_BOTTOM_RIGHT, PADDING = 1, 0, 2, 3, -1
 """SAM's labels of points; a box is two points."""
 MOST_POINTS = 6
@@ -43,7 +43,7 @@ def first_prompt(kind: PromptKind, truth: Mask, others: Mask, rng: Generator, ma
     """Ask for one object.
 
     Args:
-        kind: What to ask with.
+        kind: What to ask with; `nothing` asks for the most prominent object, which the caller chooses.
         truth: (S, S), the object.
         others: (S, S), all other objects.
         rng: Decides everything.

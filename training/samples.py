@@ -18,13 +18,14 @@ PROMPTS_PER_IMAGE = 4
 """The encoder's work on an image serves as many prompts."""
 
 _KINDS: dict[PromptKind, float] = {
-    "click": 0.36,
+    "click": 0.33,
     "box": 0.2,
     "box_click": 0.06,
     "clicks": 0.08,
     "click_negative": 0.12,
     "mask": 0.08,
     "edit": 0.1,
+    "nothing": 0.03,
 }
 _KINDS_EASY: dict[PromptKind, float] = {"click": 0.4, "box": 0.2, "clicks": 0.1, "mask": 0.3}
 """At first a rough mask is often given: what it asks for is the easiest to learn."""
@@ -67,8 +68,9 @@ class Samples(Dataset[dict[str, torch.Tensor]]):
         every = composite.masks.any(axis=0)
         order = rng.permutation(len(composite.masks))
         for slot in range(PROMPTS_PER_IMAGE):
-            wanted = composite.masks[order[slot % len(order)]]
             kind = list(kinds)[rng.choice(len(kinds), p=list(kinds.values()))]
+            chosen = int(composite.masks.sum(axis=(1, 2)).argmax()) if kind == "nothing" else order[slot % len(order)]
+            wanted = composite.masks[chosen]
             prompt = first_prompt(kind, wanted, every & ~wanted, rng, quarter)
             points[slot, : len(prompt.labels)] = prompt.points
             labels[slot, : len(prompt.labels)] = prompt.labels

@@ -1,6 +1,7 @@
 """Train nano: `python -m training.train`. Stops and goes on wherever it was; draws its curve as it goes."""
 
 import json
+import multiprocessing
 import os
 import tempfile
 import time
@@ -374,6 +375,8 @@ class Run:
         with Progress(*columns, console=console) as bar:
             task = bar.add_task("training", total=training.steps, completed=training.step)
             for stage, batch in _batches(training, pictures):
+                if not _parent_is_alive():
+                    return
                 training.network.set_size(stage.size)
                 for name, value in training.learn(batch).items():
                     sums.setdefault(name, []).append(value)
@@ -416,6 +419,12 @@ def start_replicas(run: Run) -> None:
         spawn(  # type: ignore[no-untyped-call]
             run.distributed_replica, (f"{meeting_point}/store",), nprocs=run.settings.replicas
         )
+
+
+def _parent_is_alive() -> bool:
+    """Whether the process that started this replica is still there; a killed one does not take its replicas along."""
+    parent = multiprocessing.parent_process()
+    return parent is None or parent.is_alive()
 
 
 def _log(log_path: Path, entry: dict[str, Any], held_out_iou: dict[str, float] | None) -> None:

@@ -75,7 +75,7 @@ def test_a_box_drawn_by_hand_is_near_the_object_and_inside_the_picture(seed: int
     assert 0 <= y1 < y2 <= 60
 
 
-@pytest.mark.parametrize("kind", ["click", "box", "box_click", "clicks", "click_negative", "mask", "edit"])
+@pytest.mark.parametrize("kind", ["click", "box", "box_click", "clicks", "click_negative", "mask", "edit", "nothing"])
 def test_every_kind_of_first_prompt_is_what_its_name_says(kind: PromptKind) -> None:
     for seed in range(10):
         prompt = first_prompt(kind, TRUTH, OTHER, np.random.default_rng(seed), 16)
@@ -84,7 +84,7 @@ def test_every_kind_of_first_prompt_is_what_its_name_says(kind: PromptKind) -> N
         assert len(labels) == len(prompt.points) <= MOST_POINTS
         assert (labels[:2] == [BOX_TOP_LEFT, BOX_BOTTOM_RIGHT]) == kind.startswith("box")
         assert (prompt.mask_input is not None) == (kind in ("mask", "edit"))
-        assert (POSITIVE in labels) or kind in ("box", "mask", "edit")
+        assert (POSITIVE in labels) or kind in ("box", "mask", "edit", "nothing")
         for (x, y), label in zip(prompt.points, labels, strict=True):
             if label == POSITIVE:
                 assert TRUTH[int(y), int(x)]
