@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 
 Uint8Array = NDArray[np.uint8]
 _SIDE = 128
+_TEXTURES = (0.3, 0.2, 0.1, 0.1, 0.1, 0.1, 0.1)
+"""How often a texture is plain, a gradient, stripes, checks, dots, clouds and noise: drawings are mostly the first two."""
 _SHIFT = 4
 """Fractional bits of the coordinates that OpenCV draws at."""
 
@@ -24,7 +26,7 @@ def random_shape(rng: Generator) -> Uint8Array:
 def random_texture(rng: Generator, height: int, width: int) -> Uint8Array:
     """Return (height, width, 3) uint8 RGB: plain, a gradient, stripes, checks, dots, clouds or noise, in two colors."""
     first, second = _color(rng), _color(rng)
-    kind = rng.integers(7)
+    kind = rng.choice(7, p=_TEXTURES)
     if kind == 0:
         return np.broadcast_to(first.astype(np.uint8), (height, width, 3)).copy()
     if kind == 1:
