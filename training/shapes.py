@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 Uint8Array = NDArray[np.uint8]
 _SIDE = 128
 _TEXTURES = (0.3, 0.2, 0.1, 0.1, 0.1, 0.1, 0.1)
-"""How often a texture is plain, a gradient, stripes, checks, dots, clouds and noise: drawings are mostly the first two."""
+"""How often a texture is plain, a gradient, stripes, checks, dots, clouds, noise: drawings are mostly the first two."""
 _SHIFT = 4
 """Fractional bits of the coordinates that OpenCV draws at."""
 
