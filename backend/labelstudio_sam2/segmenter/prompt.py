@@ -1,6 +1,7 @@
 """What is asked of SAM 2 and what comes back, as values."""
 
 from dataclasses import dataclass, field
+from math import ceil
 from typing import Any, TypeAlias
 
 import cv2
@@ -123,5 +124,34 @@ class Segmentation:
         return np.asarray(resized, np.float32)
 
     def mask(self, index: int | None = None) -> Mask:
-        """Return one mask in the original size, (H, W) bool; the best one without an index."""
-        return self.logits(index) > MASK_THRESHOLD
+        """Return one mask in the original size, (H, W) bool; the best one without an index.
+
+        To the pixel `logits(index) > MASK_THRESHOLD`, but only as far as there is a mask: a part of the picture is
+        resized and compared, and no logits of the picture's size are made.
+        """
+        low_res = self.low_res_logits[self.best if index is None else index]
+        if min(self.size_hw) < len(low_res):
+            return self.logits(index) > MASK_THRESHOLD
+        mask = np.zeros(self.size_hw, np.bool_)
+        inside = low_res > MASK_THRESHOLD
+        if inside.any():
+            first_row, last_row = np.flatnonzero(inside.any(axis=1))[[0, -1]].tolist()
+            first_column, last_column = np.flatnonzero(inside.any(axis=0))[[0, -1]].tolist()
+            scale_y, scale_x = (length / len(low_res) for length in self.size_hw)
+            # From the first row and column on: a part that begins elsewhere OpenCV would weigh a rounding error apart.
+            resized: Any = cv2.resize(
+                low_res[: last_row + 4, : last_column + 4],
+                None,
+                fx=scale_x,
+                fy=scale_y,
+                interpolation=cv2.INTER_LINEAR,
+            )
+            reached = _reached(first_row, last_row, scale_y), _reached(first_column, last_column, scale_x)
+            logits = resized[: self.size_hw[0], : self.size_hw[1]][reached]
+            np.greater(logits, MASK_THRESHOLD, out=mask[reached])
+        return mask
+
+
+def _reached(first: int, last: int, scale: float) -> slice:
+    """Return the pixels, as rows or columns, that the low-res pixels `first` to `last` have a say in, and some more."""
+    return slice(max(int((first - 1) * scale) - 1, 0), ceil((last + 2) * scale) + 1)
