@@ -56,6 +56,8 @@ NAMED_MASKS = {
     "checkerboard": np.indices((5, 7)).sum(0) % 2 == 1,
     "first pixel": np.arange(48).reshape(6, 8) == 0,
     "last pixel": np.arange(48).reshape(6, 8) == 47,
+    "a pixel in the middle": np.arange(48).reshape(6, 8) == 27,
+    "rows in the middle": np.arange(48).reshape(6, 8) // 16 == 1,
     "one row": noise((1, 97), 0.5),
     "one column": noise((97, 1), 0.5),
     "disc": disc((60, 80), (30, 20), 25),

@@ -46,6 +46,37 @@ def blobs(seed: int, smooth: float, size_hw: tuple[int, int] = (60, 90)) -> Mask
     return np.asarray(smoothed > np.quantile(smoothed, 0.7), bool)
 
 
+@st.composite
+def placed_masks(draw: st.DrawFn) -> Mask:
+    """Draw blobs somewhere in a picture, up to its edges, or no pixel at all."""
+    height, width = draw(st.sampled_from([(40, 70), (70, 40), (1, 30), (30, 1)]))
+    top, bottom = sorted((draw(st.integers(0, height)), draw(st.integers(0, height))))
+    left, right = sorted((draw(st.integers(0, width)), draw(st.integers(0, width))))
+    mask = np.zeros((height, width), bool)
+    smooth = draw(st.sampled_from([0.5, 1.5, 4.0]))
+    mask[top:bottom, left:right] = blobs(draw(st.integers(0, 10_000)), smooth, (80, 80))[: bottom - top, : right - left]
+    return mask
+
+
+def plain_outlines(mask: Mask, tolerance: float) -> list[NDArray[np.float32]]:
+    """Return what `mask_outlines` does, over the whole picture."""
+    corners = cv2.dilate(np.pad(mask.astype(np.uint8), ((0, 1), (0, 1))), np.ones((2, 2), np.uint8), anchor=(1, 1))
+    found, _ = cv2.findContours(corners, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    by_area = sorted(((cv2.contourArea(contour), contour) for contour in found), key=lambda part: -part[0])
+    kept = [contour for area, contour in by_area if area >= by_area[0][0] * 0.01]
+    simple = [(cv2.approxPolyDP(contour, tolerance, closed=True), contour) for contour in kept]
+    return [(few if len(few) >= 3 else all_).reshape(-1, 2).astype(np.float32) for few, all_ in simple]
+
+
+def plain_clicked_parts(mask: Mask, prompt: Prompt) -> Mask:
+    """Return what `clicked_parts` does, over the whole picture."""
+    _, parts = cv2.connectedComponents(mask.astype(np.uint8), connectivity=8)
+    height, width = mask.shape
+    x, y = np.clip(np.floor(prompt.point_coords[prompt.point_labels == 1]).astype(int), 0, (width - 1, height - 1)).T
+    clicked = np.setdiff1d(parts[y, x], [0])
+    return np.isin(parts, clicked) if len(clicked) else mask
+
+
 def test_a_brush_answer_decodes_to_the_mask(square: Mask) -> None:
     (region,) = answer_regions(square, 0.9, tag("brush", None, "Cat"))
 
@@ -269,3 +300,31 @@ def test_only_the_part_under_a_positive_click_stays(
 )
 def test_every_part_stays_where_no_click_lies_on_any(prompt: Prompt) -> None:
     np.testing.assert_array_equal(clicked_parts(TWO_PARTS, prompt), TWO_PARTS)
+
+
+@settings(max_examples=200, deadline=None)
+@given(mask=placed_masks(), tolerance=st.sampled_from([0.0, 1.0, 3.0]))
+def test_outlines_are_those_of_the_whole_picture_to_the_last_bit_and_in_the_same_order(
+    mask: Mask, tolerance: float
+) -> None:
+    outlines = mask_outlines(mask, tolerance=tolerance)
+
+    expected = plain_outlines(mask, tolerance)
+    assert [outline.tolist() for outline in outlines] == [outline.tolist() for outline in expected]
+    assert all(outline.dtype == np.float32 for outline in outlines)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    mask=placed_masks(),
+    clicks=st.lists(st.tuples(st.floats(0, 70, width=32), st.floats(0, 70, width=32), st.booleans()), max_size=6),
+)
+def test_clicked_parts_are_those_of_the_whole_picture(mask: Mask, clicks: list[tuple[float, float, bool]]) -> None:
+    prompt = Prompt(
+        point_coords=np.array([click[:2] for click in clicks], np.float32).reshape(-1, 2),
+        point_labels=np.array([click[2] for click in clicks], np.int32),
+    )
+    before = mask.copy()
+
+    np.testing.assert_array_equal(clicked_parts(mask, prompt), plain_clicked_parts(mask, prompt))
+    np.testing.assert_array_equal(mask, before)

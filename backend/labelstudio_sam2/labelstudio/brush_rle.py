@@ -81,10 +81,13 @@ def decode_brush_rle(rle: ArrayLike, size_hw: tuple[int, int]) -> Mask:
 
 def _mask_runs(mask: Mask) -> tuple[NDArray[np.int64], Mask]:
     """Return each run's length in RGBA values, (R,) int64, and whether it is object, (R,) bool."""
-    flat = mask.ravel()
+    rows = np.flatnonzero(mask.any(axis=1))
+    first, last = (max(int(rows[0]) - 1, 0), int(rows[-1]) + 1) if len(rows) else (0, 0)
+    flat = mask[first : last + 1].ravel()  # with an empty row above and below, where the outermost runs change
     changes = np.flatnonzero(flat[1:] != flat[:-1]) + 1
-    edges = np.concatenate(([0], changes, [flat.size]))
-    return 4 * np.diff(edges), flat[edges[:-1]]
+    edges = np.concatenate(([0], changes + first * mask.shape[1], [mask.size]))
+    starts_inside = bool(mask[0, 0])
+    return 4 * np.diff(edges), (np.arange(len(edges) - 1) & 1 == 1) ^ starts_inside
 
 
 def _cut(lengths: NDArray[np.int64], pieces: NDArray[np.int64]) -> NDArray[np.int64]:

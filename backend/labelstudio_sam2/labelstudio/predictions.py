@@ -9,12 +9,16 @@ import cv2
 import numpy as np
 
 from labelstudio_sam2.labelstudio.brush_rle import encode_brush_rle
+from labelstudio_sam2.labelstudio.extent import mask_extent
 from labelstudio_sam2.labelstudio.label_config import AnswerTag
 from labelstudio_sam2.labelstudio.prompts import mask_box
 from labelstudio_sam2.segmenter.prompt import FloatArray, Mask, Prompt
 
 MIN_PART = 0.01
 """Parts of a mask smaller than this share of its largest part become no polygon of their own."""
+
+_CLICKED = 2
+"""Marks the pixels of a clicked part, where 1 is a pixel of any part."""
 
 
 def answer_regions(
@@ -59,11 +63,20 @@ def clicked_parts(mask: Mask, prompt: Prompt) -> Mask:
         mask: (H, W) bool.
         prompt: What was asked, in pixels of the same image.
     """
-    _, parts = cv2.connectedComponents(mask.astype(np.uint8), connectivity=8)
     height, width = mask.shape
     x, y = np.clip(np.floor(prompt.point_coords[prompt.point_labels == 1]).astype(int), 0, (width - 1, height - 1)).T
-    clicked = np.setdiff1d(parts[y, x], [0])
-    return np.isin(parts, clicked) if len(clicked) else mask
+    on_mask = mask[y, x]
+    extent = mask_extent(mask)
+    if extent is None or not on_mask.any():
+        return mask
+    rows, columns = extent
+    parts = mask[extent].astype(np.uint8)
+    for column, row in zip((x[on_mask] - columns.start).tolist(), (y[on_mask] - rows.start).tolist(), strict=True):
+        if parts[row, column] != _CLICKED:
+            cv2.floodFill(parts, None, (column, row), _CLICKED, flags=8)  # 8 neighbours
+    kept = np.zeros(mask.shape, np.bool_)
+    kept[extent] = parts == _CLICKED
+    return kept
 
 
 def mask_outlines(mask: Mask, *, tolerance: float) -> list[FloatArray]:
@@ -78,9 +91,15 @@ def mask_outlines(mask: Mask, *, tolerance: float) -> list[FloatArray]:
         (K, 2) float32 xy in pixels each, K >= 3, along the edges of the outermost pixels. Parts smaller than `MIN_PART`
         of the largest one are left out.
     """
+    extent = mask_extent(mask)
+    if extent is None:
+        return []
+    rows, columns = extent
     # A corner of the pixel grid belongs to a part if one of the four pixels around it does.
-    corners = cv2.dilate(np.pad(mask.astype(np.uint8), ((0, 1), (0, 1))), np.ones((2, 2), np.uint8), anchor=(1, 1))
-    found, _ = cv2.findContours(corners, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    pixels = np.pad(mask[extent].astype(np.uint8), ((0, 1), (0, 1)))
+    corners = cv2.dilate(pixels, np.ones((2, 2), np.uint8), anchor=(1, 1))
+    origin = columns.start, rows.start
+    found, _ = cv2.findContours(corners, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE, offset=origin)
     by_area = sorted(((cv2.contourArea(contour), contour) for contour in found), key=lambda part: -part[0])
     outlines: list[FloatArray] = []
     for area, contour in by_area:

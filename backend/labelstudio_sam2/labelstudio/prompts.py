@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labelstudio_sam2.errors import BadPromptError, PromptOutsideError
+from labelstudio_sam2.labelstudio.extent import mask_extent
 from labelstudio_sam2.labelstudio.regions import (
     DrawnRegion,
     Stroke,
@@ -186,9 +187,16 @@ def stroke_clicks(drawn: Sequence[Stroke], size_hw: tuple[int, int]) -> Clicks:
 
 
 def mask_box(mask: Mask) -> FloatArray:
-    """Return the box around a mask that is not empty, (4,) float32 xyxy in pixels."""
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    return np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1], np.float32)
+    """Return the box around a mask that is not empty, (4,) float32 xyxy in pixels.
+
+    Raises:
+        ValueError: The mask is empty.
+    """
+    extent = mask_extent(mask)
+    if extent is None:
+        raise ValueError("an empty mask has no box")
+    rows, columns = extent
+    return np.array([columns.start, rows.start, columns.stop, rows.stop], np.float32)
 
 
 def mask_logits(mask: Mask) -> FloatArray:
