@@ -65,7 +65,7 @@ def nano() -> Sam2Model:
 
 @dataclass(frozen=True, kw_only=True)
 class Compared:
-    """Our model and the predictor with the same weights, both with the same picture."""
+    """Our model and the predictor with the same weights, both with the same picture; its embedding is not rounded."""
 
     model: Sam2Model
     embedding: Sam2Embedding
@@ -73,19 +73,22 @@ class Compared:
 
 
 @pytest.fixture(scope="module", params=["nano", "2.1 tiny at 1024", "2.0 tiny at 256"])
-def compared(request: pytest.FixtureRequest, nano: Sam2Model, tmp_path_factory: pytest.TempPathFactory) -> Compared:
+def compared(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Compared:
     match request.param:
         case "nano":
-            model, oracle = nano, build_sam2(f"/{NANO.config_path}", device="cpu")
+            model = load_sam2(NANO, NANO.checkpoint, device="cpu", stored_precision="fp32")
+            oracle = build_sam2(f"/{NANO.config_path}", device="cpu")
         case "2.1 tiny at 1024":
-            model = Sam2Model.from_config(MODELS["sam2/hiera_tiny"].config_path, device="cpu")
+            config_path = MODELS["sam2/hiera_tiny"].config_path
+            model = Sam2Model.from_config(config_path, device="cpu", stored_precision="fp32")
             oracle = build_sam2("configs/sam2.1/sam2.1_hiera_t.yaml", device="cpu")
         case _:
             config = OmegaConf.load(MODELS["sam2.0/hiera_tiny"].config_path)
             OmegaConf.update(config, "model.image_size", 256)
             path = tmp_path_factory.mktemp("config") / "small.yaml"
             path.write_text(f"# @package _global_\n{OmegaConf.to_yaml(config)}")
-            model, oracle = Sam2Model.from_config(path, device="cpu"), build_sam2(f"/{path}", device="cpu")
+            model = Sam2Model.from_config(path, device="cpu", stored_precision="fp32")
+            oracle = build_sam2(f"/{path}", device="cpu")
     oracle.load_state_dict(model._net.state_dict())
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "`torch.jit.script` is deprecated", FutureWarning)  # sam2's own
@@ -200,8 +203,8 @@ def test_a_mask_input_of_another_size_is_resized(nano: Sam2Model, side: int) -> 
 def test_nbytes_is_what_the_tensors_hold(nano: Sam2Model) -> None:
     embedding = nano.embed(paint(TOP_RIGHT))
 
-    # S = 256, C = 128: (128 x 16 x 16 + 16 x 64 x 64 + 32 x 32 x 32) x 4 bytes
-    assert embedding.nbytes == (32768 + 65536 + 32768) * 4
+    # S = 256, C = 128: (128 x 16 x 16 + 16 x 64 x 64 + 32 x 32 x 32) x 2 bytes
+    assert embedding.nbytes == (32768 + 65536 + 32768) * 2
 
 
 def test_threads_with_two_pictures_each_get_their_own_mask(nano: Sam2Model) -> None:
@@ -236,7 +239,21 @@ def test_embedding_and_predicting_write_nothing_into_the_weights(nano: Sam2Model
     assert not any(parameter.requires_grad for parameter in nano._net.parameters())
 
 
-def test_an_explicit_precision_holds_in_worker_threads_and_halves_the_embedding(nano: Sam2Model) -> None:
+def test_an_embedding_is_stored_in_half_precision_and_its_masks_stay_the_same(nano: Sam2Model) -> None:
+    unrounded = load_sam2(NANO, NANO.checkpoint, device="cpu", stored_precision="fp32")
+    image = paint(TOP_RIGHT, BOTTOM_LEFT)
+
+    half, full = nano.embed(image), unrounded.embed(image)
+
+    assert half.nbytes == full.nbytes / 2
+    assert half.image_embed.dtype == torch.float16
+    for x, y in ((220, 60), (80, 120), (150, 20)):
+        one = nano.predict(half, click(x, y), multimask_output=False).mask()
+        other = unrounded.predict(full, click(x, y), multimask_output=False).mask()
+        assert iou(one, other) >= 0.999
+
+
+def test_an_explicit_precision_holds_in_worker_threads(nano: Sam2Model) -> None:
     half = load_sam2(NANO, NANO.checkpoint, device="cpu", precision="bf16")
     image = paint(TOP_RIGHT)
 
@@ -244,10 +261,9 @@ def test_an_explicit_precision_holds_in_worker_threads_and_halves_the_embedding(
         in_worker = thread.submit(half.embed, image).result()
 
     torch.testing.assert_close(in_worker.image_embed, half.embed(image).image_embed, rtol=0, atol=0)
-    full = nano.embed(image)
-    error = (in_worker.image_embed.float() - full.image_embed).abs().max()
-    assert error > full.image_embed.abs().max() / 2**11  # more than rounding to float16 alone would do
-    assert in_worker.nbytes == full.nbytes / 2
+    full = nano.embed(image).image_embed.float()
+    error = (in_worker.image_embed.float() - full).abs().max()
+    assert error > full.abs().max() / 2**10  # more than rounding both to float16 alone would do
     assert iou(half.predict(in_worker, click(220, 60), multimask_output=False).mask(), TOP_RIGHT) >= 0.9
 
 

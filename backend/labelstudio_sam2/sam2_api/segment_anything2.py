@@ -31,7 +31,7 @@ MAX_WAITING = 10_000
 WAIT_SECONDS = 3600.0
 """In a program of one's own everybody gets a turn, however long it takes."""
 SURELY_ENOUGH_MB = 256
-"""Of cache for one embedding: 16 of the official models', one of a model with four times their input size."""
+"""Of cache for one embedding: 32 of the official models', two of a model with four times their input size."""
 
 _CONTENT_ID = re.compile(r"[0-9a-fA-F]{64}")
 
@@ -66,7 +66,7 @@ class EmbeddingDict(TypedDict):
     """An embedding as `embed_image` returns it: tensors on the model's device, to look at and not to write into.
 
     `image_embed` is (1, 256, 64, 64) for the official models, `high_res_feats` (1, 32, 256, 256) and
-    (1, 64, 128, 128); float32, or float16 where the encoder ran in less.
+    (1, 64, 128, 128); float16, as the cache keeps them.
     """
 
     image_embed: Any
@@ -98,8 +98,8 @@ class SegmentAnything2:
         weights_dir: Folder with the official checkpoints.
         device: `auto` takes cuda, then mps, then cpu.
         precision: Of the image encoder: `fp32`, `fp16`, `bf16`; `auto` is bf16, else fp16, on cuda, fp32 elsewhere.
-        embedding_cache_mb: Memory for embeddings on the device, in MiB, for one at least; 16 each for the official
-            models in fp32.
+        embedding_cache_mb: Memory for embeddings on the device, in MiB, for one at least; 8 each for the official
+            models.
         inputs: Limits, and which hosts may be asked; by default `ImageInputs.local()`.
 
     Attributes:
