@@ -1,4 +1,4 @@
-"""Where in a picture a mask is: most masks are small, and what is done to one need not go over the whole picture. Pure."""
+"""Where in a picture a mask is: most masks are small, and what is done to one need not touch all pixels. Pure."""
 
 from typing import TypeAlias
 
