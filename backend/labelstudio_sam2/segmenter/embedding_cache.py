@@ -1,4 +1,4 @@
-"""Embeddings in memory, bounded by bytes."""
+"""The device tier: embeddings in the device's memory, bounded by bytes."""
 
 import logging
 import threading
@@ -16,6 +16,10 @@ class Embedding(Protocol):
         ...
 
 
+class DamagedEmbeddingError(ValueError):
+    """What was kept is not the embedding that was put there. Never gets as far as a request: it is embedded again."""
+
+
 logger = logging.getLogger(__name__)
 
 E = TypeVar("E", bound=Embedding)
@@ -23,7 +27,17 @@ E = TypeVar("E", bound=Embedding)
 
 @dataclass(frozen=True)
 class CacheStats:
-    """A moment's figures of a cache."""
+    """A moment's figures of one tier.
+
+    Attributes:
+        entries: Embeddings that are kept now.
+        nbytes: What they take.
+        max_bytes: What they may take.
+        hits: Times that one was asked for and was there.
+        misses: Times that it was not.
+        evictions: Embeddings that had to go.
+        skipped: Embeddings that were not kept: too large for the tier, or the disk was full, read-only or too slow.
+    """
 
     entries: int
     nbytes: int
@@ -31,6 +45,7 @@ class CacheStats:
     hits: int
     misses: int
     evictions: int
+    skipped: int = 0
 
 
 class EmbeddingCache(Generic[E]):
@@ -45,7 +60,7 @@ class EmbeddingCache(Generic[E]):
         self._lock = threading.Lock()
         self._entries: OrderedDict[str, E] = OrderedDict()
         self._nbytes = 0
-        self._hits = self._misses = self._evictions = 0
+        self._hits = self._misses = self._evictions = self._skipped = 0
         self._has_warned = False
 
     def get(self, key: str) -> E | None:
@@ -74,6 +89,7 @@ class EmbeddingCache(Generic[E]):
             if previous is not None:
                 self._nbytes -= previous.nbytes
             if embedding.nbytes > self._max_bytes:
+                self._skipped += 1
                 self._warn(embedding.nbytes)
                 return
             self._entries[key] = embedding
@@ -101,7 +117,13 @@ class EmbeddingCache(Generic[E]):
         """Return the figures of this moment."""
         with self._lock:
             return CacheStats(
-                len(self._entries), self._nbytes, self._max_bytes, self._hits, self._misses, self._evictions
+                entries=len(self._entries),
+                nbytes=self._nbytes,
+                max_bytes=self._max_bytes,
+                hits=self._hits,
+                misses=self._misses,
+                evictions=self._evictions,
+                skipped=self._skipped,
             )
 
     def _warn(self, nbytes: int) -> None:

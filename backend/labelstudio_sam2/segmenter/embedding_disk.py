@@ -1,0 +1,168 @@
+"""The disk tier: embeddings as files that survive restarts and that several processes share."""
+
+import hashlib
+import logging
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext, suppress
+from pathlib import Path
+from typing import TypeVar
+
+from labelstudio_sam2.segmenter.embedding_cache import CacheStats, DamagedEmbeddingError
+from labelstudio_sam2.segmenter.embedding_folder import EmbeddingFolder
+from labelstudio_sam2.segmenter.file_lock import file_lock
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+MAX_UNWRITTEN = 8
+"""Embeddings that may wait to be written; they stay in the device's memory meanwhile."""
+WARNING_SECONDS = 60.0
+
+
+class EmbeddingDisk:
+    """The most recently used embeddings of all processes, up to a number of bytes on disk. Thread-safe.
+
+    It knows bytes and files; what is in them is the model's business. Nothing here ever fails a request: what cannot be
+    read is not there, what cannot be written is skipped, and one warning a minute says so.
+
+    A file's name is the SHA-256 of its key, so no part of a request is ever a path. Writing takes place in a thread of
+    its own, which starts with the first embedding; at the end of the process it finishes what it has begun.
+
+    Args:
+        path: The folder, see `EmbeddingFolder`.
+        max_bytes: What the files may take.
+        lock_seconds: How long to wait for another process that embeds the same picture.
+        max_unwritten: Embeddings that may wait to be written; the next one is skipped.
+    """
+
+    def __init__(
+        self, path: Path, max_bytes: int, *, lock_seconds: float = 30, max_unwritten: int = MAX_UNWRITTEN
+    ) -> None:
+        self._folder = EmbeddingFolder(path, max_bytes)
+        self._locks = path / "locks"  # a folder of its own: a lock that comes and goes is no change of the files
+        self._lock_seconds = lock_seconds
+        self._places = threading.Semaphore(max_unwritten)
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="write-embeddings")
+        self._is_writable = True
+        self._counting = threading.Lock()
+        self._hits = self._misses = self._skipped = 0
+        self._warned_at = -WARNING_SECONDS
+
+    def get(self, key: str, from_bytes: Callable[[bytes], T]) -> T | None:
+        """Return what was put under a key, by any process, and mark it as just used; or None.
+
+        Args:
+            key: Names model, precision and picture.
+            from_bytes: Makes the embedding from a file's bytes; raises `DamagedEmbeddingError` if they are none of it,
+                and the file is removed.
+        """
+        found = self.peek(key, from_bytes)
+        with self._counting:
+            if found is None:
+                self._misses += 1
+            else:
+                self._hits += 1
+        return found
+
+    def peek(self, key: str, from_bytes: Callable[[bytes], T]) -> T | None:
+        """Do as `get`, but leave the figures alone."""
+        name = _name(key)
+        try:
+            data = self._folder.read(name)
+            return None if data is None else from_bytes(data)
+        except DamagedEmbeddingError as error:
+            self._folder.remove(name)
+            self._warn("an embedding on disk was damaged and is removed: %s", error)
+        except OSError as error:
+            self._warn("embeddings cannot be read from EMBEDDING_DISK_DIR: %s", error)
+        return None
+
+    def put(self, key: str, to_bytes: Callable[[], bytes], *, done: Callable[[], object] = lambda: None) -> None:
+        """Have an embedding written, soon; returns at once.
+
+        Args:
+            key: As `get`.
+            to_bytes: Called by the thread that writes.
+            done: Called once, when the embedding is written or it is clear that it will not be.
+        """
+        if not self._places.acquire(blocking=False):
+            self._skip()
+            done()
+            return
+        try:
+            self._writer.submit(self._write, key, to_bytes, done)
+        except RuntimeError:  # the process ends
+            self._places.release()
+            self._skip()
+            done()
+
+    def alone(self, key: str) -> AbstractContextManager[bool]:
+        """Keep other processes from embedding the same picture for the length of the block.
+
+        Whoever had to wait finds the embedding on disk, if this block ends no earlier than `put` calls `done`. Where
+        that cannot be, because nothing can be written or the other process hangs, the block is entered all the same.
+        """
+        if not self._is_writable:
+            return nullcontext(False)  # noqa: FBT003  what the lock would say
+        with suppress(OSError):
+            self._locks.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return file_lock(self._locks / f"{_name(key)}.lock", wait_seconds=self._lock_seconds)
+
+    def flush(self, timeout_seconds: float | None = None) -> None:
+        """Wait until everything that was put so far is written or skipped.
+
+        Raises:
+            TimeoutError: It takes longer.
+        """
+        self._writer.submit(lambda: None).result(timeout_seconds)
+
+    def stats(self) -> CacheStats:
+        """Return the figures of this moment: those of the folder, and what this process did with it."""
+        try:
+            entries, nbytes = self._folder.usage()
+        except OSError:
+            entries = nbytes = 0
+        with self._counting:
+            return CacheStats(
+                entries=entries,
+                nbytes=nbytes,
+                max_bytes=self._folder.max_bytes,
+                hits=self._hits,
+                misses=self._misses,
+                evictions=self._folder.evictions,
+                skipped=self._skipped,
+            )
+
+    def _write(self, key: str, to_bytes: Callable[[], bytes], done: Callable[[], object]) -> None:
+        try:
+            self._folder.write(_name(key), to_bytes())
+            self._is_writable = True
+        except OSError as error:
+            self._is_writable = False
+            self._skip()
+            self._warn("embeddings cannot be written to EMBEDDING_DISK_DIR: %s", error)
+        except Exception:
+            self._skip()
+            logger.exception("an embedding could not be written")
+        finally:
+            self._places.release()
+            done()
+
+    def _skip(self) -> None:
+        with self._counting:
+            self._skipped += 1
+
+    def _warn(self, text: str, reason: Exception) -> None:
+        with self._counting:
+            if time.monotonic() - self._warned_at < WARNING_SECONDS:
+                return
+            self._warned_at = time.monotonic()
+        logger.warning(text, reason)
+
+
+def _name(key: str) -> str:
+    return hashlib.sha256(key.encode()).hexdigest()
