@@ -1,5 +1,6 @@
 """SAM 2 without state, held against `SAM2ImagePredictor` number for number."""
 
+import pickle
 import threading
 import warnings
 import weakref
@@ -17,8 +18,9 @@ from sam2.build_sam import build_sam2
 from sam2.sam2_image_predictor import SAM2ImagePredictor
 
 from labelstudio_sam2.errors import GpuMemoryError, ModelUnavailableError
+from labelstudio_sam2.segmenter.embedding_cache import DamagedEmbeddingError
 from labelstudio_sam2.segmenter.prompt import FloatArray, Image, Mask, Prompt
-from labelstudio_sam2.segmenter.sam2_model import Sam2Embedding, Sam2Model, load_sam2
+from labelstudio_sam2.segmenter.sam2_model import Sam2Embedding, Sam2Model, _checksum, load_sam2
 from labelstudio_sam2.segmenter.zoo import MODELS
 
 if TYPE_CHECKING:
@@ -49,6 +51,11 @@ def click(x: float, y: float) -> Prompt:
 
 def iou(one: Mask, other: Mask) -> float:
     return float((one & other).sum() / (one | other).sum())
+
+
+def assert_same(one: Sam2Embedding, other: Sam2Embedding) -> None:
+    torch.testing.assert_close(one.image_embed, other.image_embed, rtol=0, atol=0)
+    torch.testing.assert_close(one.high_res_feats, other.high_res_feats, rtol=0, atol=0)
 
 
 TOP_RIGHT = ellipse(center=(220, 60), radii=(50, 35))
@@ -139,6 +146,15 @@ def test_masks_and_scores_are_the_predictors(compared: Compared, asked: dict[str
     np.testing.assert_allclose(np.clip(segmentation.low_res_logits, -32, 32), low_res, rtol=1e-3, atol=1e-4)
     np.testing.assert_allclose(segmentation.scores, scores, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(segmentation.logits(0), logits[0], rtol=1e-3, atol=1e-2)
+
+
+def test_an_embedding_comes_back_from_bytes_as_it_was(compared: Compared) -> None:
+    data = compared.model.to_bytes(compared.embedding, "a")
+
+    back = compared.model.from_bytes(data, "a")
+
+    assert back.size_hw == (HEIGHT, WIDTH)
+    assert_same(back, compared.embedding)
 
 
 # What it draws
@@ -292,6 +308,134 @@ def test_a_full_gpu_is_a_catalogued_error_that_keeps_no_tensor_alive() -> None:
 
     assert refusal.value.__context__ is None
     assert net.made() is None
+
+
+# Embeddings as bytes
+
+
+@pytest.fixture(scope="module")
+def packed(nano: Sam2Model) -> bytes:
+    """Nano's embedding of a picture, under the key `a`."""
+    return nano.to_bytes(nano.embed(paint(TOP_RIGHT)), "a")
+
+
+def saved(levels: dict[str, torch.Tensor] | None = None, **metadata: str) -> bytes:
+    """A file of an embedding's form, with the right checksum."""
+    full = {
+        "image_embed": torch.zeros(1, 128, 16, 16),
+        "high_res_feats.0": torch.zeros(1, 16, 64, 64),
+        "high_res_feats.1": torch.zeros(1, 32, 32, 32),
+    }
+    tensors = {name: level.half() for name, level in full.items()} | (levels or {})
+    crc32 = _checksum("a", "[180, 300]", tensors)
+    return safetensors.torch.save(tensors, {"key": "a", "size_hw": "[180, 300]", "crc32": crc32} | metadata)
+
+
+def test_masks_from_bytes_are_the_same(nano: Sam2Model, packed: bytes) -> None:
+    kept, back = nano.embed(paint(TOP_RIGHT)), nano.from_bytes(packed, "a")
+
+    one = nano.predict(kept, click(220, 60), multimask_output=True)
+    other = nano.predict(back, click(220, 60), multimask_output=True)
+
+    np.testing.assert_array_equal(one.low_res_logits, other.low_res_logits)
+    assert other.size_hw == (HEIGHT, WIDTH)
+
+
+def test_as_bytes_an_embedding_takes_little_more_than_in_memory(nano: Sam2Model, packed: bytes) -> None:
+    assert 0 < len(packed) - nano.from_bytes(packed, "a").nbytes < 1024
+
+
+def test_a_file_of_the_right_form_is_taken(nano: Sam2Model) -> None:
+    assert nano.from_bytes(saved(), "a").size_hw == (180, 300)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"\0" * 262_500,
+        b"<html>not found</html>",
+        (2**63).to_bytes(8, "little") + b"{}",
+        (1).to_bytes(8, "little") + b"{",
+        saved({"image_embed": torch.zeros(1, 128, 16, 17).half()}),
+        saved({"image_embed": torch.zeros(1, 128, 16, 16)}),
+        saved({"extra": torch.zeros(1).half()}),
+        safetensors.torch.save({}),
+        saved(key="b"),
+        saved(crc32="00000000"),
+        saved(size_hw="[300, 180]"),
+        safetensors.torch.save(safetensors.torch.load(saved())),
+    ],
+    ids=[
+        "empty",
+        "zeros",
+        "a page",
+        "a huge header",
+        "a broken header",
+        "a shape",
+        "a dtype",
+        "one tensor more",
+        "no tensors",
+        "another key",
+        "a wrong checksum",
+        "another size",
+        "no metadata",
+    ],
+)
+def test_what_is_not_this_embedding_is_damaged(nano: Sam2Model, data: bytes) -> None:
+    with pytest.raises(DamagedEmbeddingError):
+        nano.from_bytes(data, "a")
+
+
+def test_a_file_that_lacks_a_level_is_damaged(nano: Sam2Model) -> None:
+    levels = safetensors.torch.load(saved())
+    del levels["high_res_feats.1"]
+
+    with pytest.raises(DamagedEmbeddingError):
+        nano.from_bytes(safetensors.torch.save(levels, {"key": "a"}), "a")
+
+
+def test_every_cut_and_every_flipped_bit_is_noticed_or_changes_nothing(nano: Sam2Model, packed: bytes) -> None:
+    rng = np.random.default_rng(0)
+    whole = nano.from_bytes(packed, "a")
+    header = int.from_bytes(packed[:8], "little")
+    places = [*rng.integers(0, 8 + header, 200), *rng.integers(8 + header, len(packed), 100)]
+    damaged = [packed[:place] for place in places[::10]]
+    for place, bit in zip(places, rng.integers(0, 8, len(places)), strict=True):
+        flipped = bytearray(packed)
+        flipped[place] ^= 1 << int(bit)
+        damaged.append(bytes(flipped))
+
+    unnoticed = 0
+    for data in damaged:
+        try:
+            back = nano.from_bytes(data, "a")
+        except DamagedEmbeddingError:
+            continue
+        assert_same(back, whole)
+        assert back.size_hw == whole.size_hw
+        unnoticed += 1
+
+    assert unnoticed < 10  # spaces at the end of the header
+
+
+def test_code_inside_a_file_is_not_run(nano: Sam2Model, tmp_path: Path) -> None:
+    with pytest.raises(DamagedEmbeddingError):
+        nano.from_bytes(pickle.dumps(TouchOnLoad(tmp_path / "ran")), "a")
+
+    assert not (tmp_path / "ran").exists()
+
+
+def test_the_format_names_what_else_the_numbers_depend_on(nano: Sam2Model) -> None:
+    net = nano._net
+    formats = {
+        Sam2Model(net, device="cpu", precision=precision, stored_precision=stored).embedding_format
+        for precision in ("fp32", "bf16")
+        for stored in ("fp32", "fp16")
+    }
+
+    assert nano.embedding_format == "1-fp32-fp16"
+    assert len(formats) == 4
 
 
 # Loading

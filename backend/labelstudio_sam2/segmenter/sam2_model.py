@@ -7,7 +7,9 @@ Attention is left to torch's choice among its kernels, of which the math one is 
 would switch them for the whole process, under other threads' feet.
 """
 
+import json
 import pickle
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import wraps
@@ -25,6 +27,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from labelstudio_sam2.errors import GpuMemoryError, ModelUnavailableError
+from labelstudio_sam2.segmenter.embedding_cache import DamagedEmbeddingError
 from labelstudio_sam2.segmenter.prompt import LOGITS_LIMIT, FloatArray, Image, Prompt, Segmentation
 from labelstudio_sam2.segmenter.zoo import ModelSpec
 
@@ -33,6 +36,9 @@ R = TypeVar("R")
 
 StoredPrecision: TypeAlias = Literal["fp16", "fp32"]
 
+_FORMAT = 1
+"""Of embeddings on disk. One more whenever `embed` or the decoding of pictures comes to other numbers, or `to_bytes` to
+other bytes: what is on disk from before is then no longer found."""
 _MEAN_RGB = (0.485, 0.456, 0.406)
 _STD_RGB = (0.229, 0.224, 0.225)
 _NO_POINT = np.array([-1], np.int32)
@@ -175,6 +181,11 @@ class Sam2Model:
         """M, the side of masks as the model makes and takes them: 256 for the official models."""
         return int(self._net.sam_prompt_encoder.mask_input_size[0])
 
+    @property
+    def embedding_format(self) -> str:
+        """Names all that makes an embedding another one, beside picture and checkpoint, such as `1-bf16-fp16`."""
+        return f"{_FORMAT}-{self.precision}-{self.stored_precision}"
+
     @_with_gpu_memory_error
     def embed(self, image: Image) -> Sam2Embedding:
         """Run the image encoder. Slow, once per image.
@@ -229,6 +240,42 @@ class Sam2Model:
                 low_res_logits=_to_numpy(low_res_logits[0]), scores=_to_numpy(scores[0]), size_hw=embedding.size_hw
             )
 
+    def to_bytes(self, embedding: Sam2Embedding, key: str) -> bytes:
+        """Return an embedding as the bytes of a safetensors file: raw numbers, with a checksum over all of it.
+
+        Args:
+            embedding: Made by this model.
+            key: What the file is kept under; written into it, so that it is never taken for another picture's.
+        """
+        levels = (embedding.image_embed, *embedding.high_res_feats)
+        names = _names_of_levels(len(levels))
+        tensors = {name: level.cpu().contiguous() for name, level in zip(names, levels, strict=True)}
+        size_hw = json.dumps(embedding.size_hw)
+        metadata = {"key": key, "size_hw": size_hw, "crc32": _checksum(key, size_hw, tensors)}
+        return safetensors.torch.save(tensors, metadata)
+
+    @_with_gpu_memory_error
+    def from_bytes(self, data: bytes, key: str) -> Sam2Embedding:
+        """Return the embedding that `to_bytes` made into bytes, on the model's device. Runs no code of the file's.
+
+        Args:
+            data: A file's content, from anywhere.
+            key: What it was kept under.
+
+        Raises:
+            DamagedEmbeddingError: It is not what `to_bytes` of such a model wrote under this key.
+            GpuMemoryError: It does not fit.
+        """
+        tensors, metadata = _read_safetensors(data)
+        size_hw = metadata.get("size_hw", "")
+        if {name: (tensor.dtype, tuple(tensor.shape)) for name, tensor in tensors.items()} != self._stored_levels():
+            raise DamagedEmbeddingError("its tensors are not those of this model's embeddings")
+        if metadata.get("key") != key or metadata.get("crc32") != _checksum(key, size_hw, tensors):
+            raise DamagedEmbeddingError("it is another one's, or its checksum is wrong")
+        height, width = json.loads(size_hw)
+        levels = [tensors[name].to(self.device) for name in _names_of_levels(len(tensors))]
+        return Sam2Embedding(image_embed=levels[0], high_res_feats=tuple(levels[1:]), size_hw=(height, width))
+
     def free_memory(self) -> None:
         """Give the device memory that torch keeps for later back to the driver."""
         if self.device.startswith("cuda"):
@@ -240,6 +287,15 @@ class Sam2Model:
         return torch.autocast(
             torch.device(self.device).type, dtype=_DTYPES[self.precision], enabled=self.precision != "fp32"
         )
+
+    def _stored_levels(self) -> dict[str, tuple[torch.dtype, tuple[int, ...]]]:
+        """Name, dtype and shape of an embedding's tensors, as `Sam2Embedding` says."""
+        side, width = self._net.image_size, self._net.hidden_dim
+        shapes = [(1, width, side // 16, side // 16)]
+        if self._net.use_high_res_features_in_sam:
+            shapes += [(1, width // 8, side // 4, side // 4), (1, width // 4, side // 8, side // 8)]
+        stored = _DTYPES[self.stored_precision]
+        return {name: (stored, shape) for name, shape in zip(_names_of_levels(len(shapes)), shapes, strict=True)}
 
     def _points(self, prompt: Prompt, size_hw: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor] | None:
         """Clicks as (1, N, 2) float32 in the model's pixels and (1, N) int32; a box goes first, as two points.
@@ -306,6 +362,28 @@ def _read_state_dict(checkpoint: Path) -> Mapping[str, Any]:
     if not isinstance(state_dict, Mapping):
         raise ModelUnavailableError(f"{checkpoint.name} holds a {type(state_dict).__name__}, no state dict")
     return state_dict
+
+
+def _names_of_levels(count: int) -> list[str]:
+    return ["image_embed", *(f"high_res_feats.{index}" for index in range(count - 1))]
+
+
+def _checksum(key: str, size_hw: str, tensors: Mapping[str, torch.Tensor]) -> str:
+    """Over everything that is kept. Against accidents: files are not synced, so a power cut may leave zeros in them."""
+    checksum = zlib.crc32(f"{key} {size_hw}".encode())
+    for name in sorted(tensors):
+        checksum = zlib.crc32(tensors[name].numpy().data, checksum)
+    return f"{checksum:08x}"
+
+
+def _read_safetensors(data: bytes) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    """Read tensors, on the CPU, and metadata: a header of JSON behind its length in 8 bytes, which `load` checks."""
+    try:
+        tensors = safetensors.torch.load(data)
+        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+    except (safetensors.SafetensorError, ValueError, KeyError, RuntimeError) as error:
+        raise DamagedEmbeddingError(f"it is no safetensors file ({type(error).__name__})") from error
+    return tensors, header.get("__metadata__") or {}
 
 
 def _choose_device(device: str) -> str:
