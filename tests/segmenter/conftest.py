@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from labelstudio_sam2.segmenter.device_queue import DeviceQueue
-from labelstudio_sam2.segmenter.embedding_cache import EmbeddingCache
+from labelstudio_sam2.segmenter.embedding_cache import DamagedEmbeddingError, EmbeddingCache
 from labelstudio_sam2.segmenter.prompt import Image, Prompt, Segmentation
 from labelstudio_sam2.segmenter.segmenter import Segmenter
 
@@ -30,6 +30,9 @@ class FakeModel:
         multimask: What each prediction was asked for.
         on_embed: Called before each embedding.
         on_predict: Called before each prediction.
+        on_to_bytes: Called before an embedding is made into bytes.
+        on_from_bytes: Called before bytes are made into an embedding.
+        embedding_format: As a model's.
         freed: How often memory was given back.
         inside: Calls of the model that run now; more than one at a time is an error of the queue.
     """
@@ -38,6 +41,9 @@ class FakeModel:
     multimask: list[bool] = field(default_factory=list)
     on_embed: Callable[[], object] = lambda: None
     on_predict: Callable[[], object] = lambda: None
+    on_to_bytes: Callable[[], object] = lambda: None
+    on_from_bytes: Callable[[], object] = lambda: None
+    embedding_format: str = "fake"
     freed: int = 0
     inside: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(1))
 
@@ -59,6 +65,17 @@ class FakeModel:
             return Segmentation(low_res_logits=np.zeros((1, 4, 4), np.float32), scores=score, size_hw=(6, 8))
         finally:
             self.inside.release()
+
+    def to_bytes(self, embedding: FakeEmbedding, key: str) -> bytes:
+        self.on_to_bytes()
+        return f"{key} {embedding.gray}".encode()
+
+    def from_bytes(self, data: bytes, key: str) -> FakeEmbedding:
+        self.on_from_bytes()
+        found, _, gray = data.decode().partition(" ")
+        if found != key:
+            raise DamagedEmbeddingError("made up in a test")
+        return FakeEmbedding(int(gray))
 
     def free_memory(self) -> None:
         self.freed += 1

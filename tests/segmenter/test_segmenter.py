@@ -1,6 +1,7 @@
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from labelstudio_sam2.errors import (
 )
 from labelstudio_sam2.segmenter.device_queue import DeviceQueue
 from labelstudio_sam2.segmenter.embedding_cache import EmbeddingCache
+from labelstudio_sam2.segmenter.embedding_disk import EmbeddingDisk
 from labelstudio_sam2.segmenter.prompt import Prompt
 from labelstudio_sam2.segmenter.segmenter import Segmenter
 
@@ -98,7 +100,7 @@ def test_out_of_gpu_memory_once_empties_the_cache_and_tries_again(
 
     assert answer.score == pytest.approx(0.2)
     assert model.freed == 1
-    assert segmenter.cache_stats().entries == 1
+    assert segmenter.cache_stats()["device"].entries == 1
 
 
 def test_out_of_gpu_memory_in_a_prediction_is_tried_again_too(segmenter: Any, model: Any, make_picture: Any) -> None:
@@ -201,6 +203,174 @@ def test_the_same_picture_under_another_model_is_embedded_again(model: Any, make
         segmenter.segment(make_picture(40), [CLICK])
 
     assert [gray for gray in model.embedded if gray] == [40, 40]  # 0 is the warm-up's
+
+
+# The disk tier behind it
+
+
+def test_after_a_restart_a_picture_is_neither_decoded_nor_embedded_again(
+    model: Any, make_picture: Any, tmp_path: Path
+) -> None:
+    _started(model, tmp_path).segment(make_picture(40), [CLICK])
+    picture = make_picture(40)
+
+    (answer,) = _started(model, tmp_path).segment(picture, [CLICK])
+
+    assert answer.score == pytest.approx(0.4)
+    assert (model.embedded, picture.loaded) == ([40], 0)
+
+
+def test_what_the_device_has_no_room_for_comes_back_from_disk(model: Any, make_picture: Any, tmp_path: Path) -> None:
+    segmenter = _started(model, tmp_path, cache=EmbeddingCache(100))  # room for one
+
+    for gray in (10, 20, 30, 10, 20, 30):
+        (answer,) = segmenter.segment(make_picture(gray), [CLICK])
+        segmenter._disk.flush()
+        assert answer.score == pytest.approx(gray / 100)
+
+    assert model.embedded == [10, 20, 30]
+    stats = segmenter.cache_stats()
+    assert (stats["device"].entries, stats["device"].hits, stats["device"].evictions) == (1, 0, 5)
+    assert (stats["disk"].entries, stats["disk"].hits, stats["disk"].misses) == (3, 3, 3)
+
+
+def test_a_picture_is_known_by_its_content_also_when_it_is_on_disk_only(
+    model: Any, make_picture: Any, tmp_path: Path
+) -> None:
+    _started(model, tmp_path).embed(make_picture(40))
+    segmenter = _started(model, tmp_path)
+
+    embedding = segmenter.cached(make_picture(40).sha256)
+
+    assert embedding.gray == 40
+    assert segmenter.cached(make_picture(50).sha256) is None
+    assert segmenter.cache_stats()["device"].entries == 1
+
+
+@pytest.mark.parametrize("other", [{"version": "fake@2"}, {"embedding_format": "fake in fp16"}])
+def test_another_checkpoint_or_precision_does_not_find_it_on_disk(
+    model: Any, make_picture: Any, tmp_path: Path, other: dict[str, str]
+) -> None:
+    _started(model, tmp_path).embed(make_picture(40))
+    model.embedding_format = other.get("embedding_format", model.embedding_format)
+
+    _started(model, tmp_path, version=other.get("version", "fake@1")).embed(make_picture(40))
+
+    assert model.embedded == [40, 40]
+
+
+def test_a_damaged_file_is_embedded_again_and_replaced(model: Any, make_picture: Any, tmp_path: Path) -> None:
+    _started(model, tmp_path).embed(make_picture(40))
+    (file,) = tmp_path.glob("*.safetensors")
+    file.write_bytes(b"of another picture 20")
+
+    answers = [_started(model, tmp_path).segment(make_picture(40), [CLICK])[0].score for _ in range(2)]
+
+    assert answers == pytest.approx([0.4, 0.4])
+    assert model.embedded == [40, 40]
+
+
+def test_50_equal_requests_at_once_read_the_disk_once(model: Any, make_picture: Any, tmp_path: Path) -> None:
+    _started(model, tmp_path).embed(make_picture(40))
+    segmenter, release, readings = _started(model, tmp_path), threading.Event(), list[int]()
+    sha256 = make_picture(40).sha256
+
+    def count() -> None:
+        readings.append(1)
+        release.wait(5)
+
+    model.on_from_bytes = count
+
+    with ThreadPoolExecutor(50) as threads:
+        answers = [threads.submit(segmenter.embed, make_picture(40)) for _ in range(25)]
+        answers += [threads.submit(segmenter.cached, sha256) for _ in range(25)]
+        release.set()
+        grays = {answer.result().gray for answer in answers}
+
+    assert grays == {40}
+    assert (len(readings), model.embedded) == (1, [40])
+
+
+def test_a_disk_that_cannot_be_written_to_costs_no_request(model: Any, make_picture: Any) -> None:
+    segmenter = _started(model, Path("/proc/embeddings"), cache=EmbeddingCache(100))
+
+    scores = [segmenter.segment(make_picture(gray), [CLICK])[0].score for gray in (10, 20, 10)]
+    segmenter._disk.flush()
+
+    assert scores == pytest.approx([0.1, 0.2, 0.1])
+    assert model.embedded == [10, 20, 10]
+    assert segmenter.cache_stats()["disk"].skipped == 3
+
+
+def test_a_failed_picture_lets_the_next_process_at_it(model: Any, make_picture: Any, tmp_path: Path) -> None:
+    picture = make_picture(40)
+    picture.load = _raising(ImageUnreadableError("truncated"))
+    with pytest.raises(ImageUnreadableError):
+        _started(model, tmp_path).embed(picture)
+
+    assert _started(model, tmp_path).embed(make_picture(40)).gray == 40
+    assert list(tmp_path.glob("locks/*")) == []
+
+
+def test_who_waits_for_another_process_waits_until_the_file_is_there(
+    model: Any, make_picture: Any, tmp_path: Path
+) -> None:
+    one, other = _started(model, tmp_path, settles=False), _started(model, tmp_path)
+    release = threading.Event()
+    model.on_to_bytes = lambda: release.wait(60)
+    one.embed(make_picture(40))  # returns before the file is written
+
+    with ThreadPoolExecutor(1) as thread:
+        waiting = thread.submit(other.embed, make_picture(40))
+        with pytest.raises(TimeoutError):
+            waiting.result(0.1)
+        release.set()
+        embedding = waiting.result(60)
+
+    assert embedding.gray == 40
+    assert model.embedded == [40]
+
+
+def test_a_full_gpu_is_emptied_for_an_embedding_from_disk(model: Any, make_picture: Any, tmp_path: Path) -> None:
+    _started(model, tmp_path).embed(make_picture(40))
+    segmenter = _started(model, tmp_path)
+    failures = iter([GpuMemoryError("8 MiB wanted")])
+    model.on_from_bytes = lambda: _raise_next(failures)
+
+    assert segmenter.embed(make_picture(40)).gray == 40
+    assert (model.freed, model.embedded) == (1, [40])
+
+
+class _Settling(Segmenter[Any]):
+    """One that returns from `embed` when the file is written."""
+
+    def embed(self, picture: Any) -> Any:
+        embedding = super().embed(picture)
+        assert self._disk is not None
+        self._disk.flush()
+        return embedding
+
+
+def _started(
+    model: Any,
+    folder: Path,
+    *,
+    version: str = "fake@1",
+    cache: EmbeddingCache[Any] | None = None,
+    settles: bool = True,
+) -> Any:
+    """A segmenter as after a restart, with a disk tier: its own device tier is empty."""
+    segmenter = (_Settling if settles else Segmenter)(
+        lambda: model,
+        model_version=version,
+        cache=cache or EmbeddingCache(1000),
+        device=DeviceQueue(max_waiting=100, wait_seconds=5),
+        disk=EmbeddingDisk(folder, 10_000),
+    )
+    warmed_up = len(model.embedded)
+    segmenter.start().join()
+    del model.embedded[warmed_up:]
+    return segmenter
 
 
 def _segmenter(

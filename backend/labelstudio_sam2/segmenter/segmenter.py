@@ -3,7 +3,9 @@
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from functools import partial
 from typing import Generic, Literal, Protocol, TypeVar
 
 import numpy as np
@@ -11,6 +13,7 @@ import numpy as np
 from labelstudio_sam2.errors import BackendError, BusyError, GpuMemoryError, ModelLoadingError, ModelUnavailableError
 from labelstudio_sam2.segmenter.device_queue import DeviceQueue
 from labelstudio_sam2.segmenter.embedding_cache import CacheStats, Embedding, EmbeddingCache
+from labelstudio_sam2.segmenter.embedding_disk import EmbeddingDisk
 from labelstudio_sam2.segmenter.prompt import Image, Prompt, Segmentation
 from labelstudio_sam2.single_flight import SingleFlight
 
@@ -36,12 +39,25 @@ class Picture(Protocol):
 class Model(Protocol[E]):
     """A segmentation model without state: embeddings go in and out as values."""
 
+    @property
+    def embedding_format(self) -> str:
+        """Names all that makes an embedding another one, beside picture and checkpoint; part of its key on disk."""
+        ...
+
     def embed(self, image: Image) -> E:
         """Run the image encoder. Slow, once per picture."""
         ...
 
     def predict(self, embedding: E, prompt: Prompt, *, multimask_output: bool) -> Segmentation:
         """Run the prompt encoder and the mask decoder. Fast, once per prompt."""
+        ...
+
+    def to_bytes(self, embedding: E, key: str) -> bytes:
+        """Return an embedding as a file's bytes, which also say under which key it is kept."""
+        ...
+
+    def from_bytes(self, data: bytes, key: str) -> E:
+        """Return the embedding that `to_bytes` made into bytes; raises `DamagedEmbeddingError` if they are not it."""
         ...
 
     def free_memory(self) -> None:
@@ -55,8 +71,10 @@ class Segmenter(Generic[E]):
     Args:
         load_model: Loads the weights; called once, in the background, by `start`.
         model_version: Names model, checkpoint and precision; part of the embeddings' keys.
-        cache: Where embeddings stay.
+        cache: Where embeddings stay: the device tier.
         device: Decides who may use the device.
+        disk: Where they also stay, if anywhere: the disk tier. Since that outlives the process, `model_version` must
+            then tell one checkpoint from every other.
         wait_seconds: How long a request waits for another one that embeds the same picture.
     """
 
@@ -67,16 +85,19 @@ class Segmenter(Generic[E]):
         model_version: str,
         cache: EmbeddingCache[E],
         device: DeviceQueue,
+        disk: EmbeddingDisk | None = None,
         wait_seconds: float = 60,
     ) -> None:
         self.model_version = model_version
         self._load_model = load_model
         self._cache = cache
         self._device = device
+        self._disk = disk
         self._wait_seconds = wait_seconds
         self._model: Model[E] | None = None
         self._failure: str | None = None
         self._flights: SingleFlight[str, E] = SingleFlight()
+        self._readings: SingleFlight[str, E | None] = SingleFlight()
 
     def start(self) -> threading.Thread:
         """Load the model in the background; until it is there `segment` raises `ModelLoadingError`."""
@@ -100,9 +121,10 @@ class Segmenter(Generic[E]):
         """
         self._ready_model()
 
-    def cache_stats(self) -> CacheStats:
-        """Return the embedding cache's figures."""
-        return self._cache.stats()
+    def cache_stats(self) -> Mapping[str, CacheStats]:
+        """Return the figures of the tiers that embeddings are kept in: `device`, and `disk` if there is one."""
+        tiers = {"device": self._cache.stats()}
+        return tiers if self._disk is None else {**tiers, "disk": self._disk.stats()}
 
     def segment(
         self, picture: Picture, prompts: Sequence[Prompt], *, multimask_output: bool | None = None
@@ -140,7 +162,9 @@ class Segmenter(Generic[E]):
         return segmentations
 
     def embed(self, picture: Picture) -> E:
-        """Return the picture's embedding, from the cache if it is there. Equal concurrent calls embed once.
+        """Return the picture's embedding, from a cache if it is in one. Equal concurrent calls embed once.
+
+        On a disk tier, that holds for all processes that share it.
 
         Raises:
             BackendError: As `segment`.
@@ -149,20 +173,42 @@ class Segmenter(Generic[E]):
         cached = self._cache.get(key)
         if cached is not None:
             return cached
-        return self._flights.do(key, lambda: self._embed(key, picture), timeout_seconds=self._wait_seconds)
+        return self._flights.do(key, lambda: self._find_or_embed(key, picture), timeout_seconds=self._wait_seconds)
 
     def cached(self, sha256: str) -> E | None:
-        """Return the embedding of the picture with this content if it is cached, and mark it as just used."""
-        return self._cache.get(self._key(sha256))
+        """Return the embedding of the picture with this content if it is cached, and mark it as just used.
+
+        Raises:
+            BusyError: Another request has not read it from disk in time.
+            GpuMemoryError: As `segment`.
+        """
+        key = self._key(sha256)
+        embedding = self._cache.get(key)
+        return self._kept(key) if embedding is None else embedding
 
     def _key(self, sha256: str) -> str:
         return f"{self.model_version}:{sha256}"
 
-    def _embed(self, key: str, picture: Picture) -> E:
-        embedded_meanwhile = self._cache.peek(key)
-        if embedded_meanwhile is not None:
-            return embedded_meanwhile
+    def _find_or_embed(self, key: str, picture: Picture) -> E:
+        embedding = self._kept(key)
+        if embedding is not None:
+            return embedding
         model = self._ready_model()
+        if self._disk is None:
+            return self._embed(key, model, picture)
+        disk_key = self._disk_key(key, model)
+        with ExitStack() as until_written:
+            until_written.enter_context(self._disk.alone(disk_key))
+            embedding = self._disk.peek(disk_key, partial(self._from_bytes, model, disk_key))
+            if embedding is not None:  # another process was faster
+                self._cache.put(key, embedding)
+                return embedding
+            embedding = self._embed(key, model, picture)
+            to_bytes = partial(model.to_bytes, embedding, disk_key)
+            self._disk.put(disk_key, to_bytes, done=until_written.pop_all().close)
+        return embedding
+
+    def _embed(self, key: str, model: Model[E], picture: Picture) -> E:
         image = picture.load()
         started = time.perf_counter()
         embedding = self._on_device(lambda: model.embed(image))
@@ -170,16 +216,43 @@ class Segmenter(Generic[E]):
         logger.info("embedded a picture", extra={"seconds": round(time.perf_counter() - started, 3)})
         return embedding
 
+    def _kept(self, key: str) -> E | None:
+        """Return an embedding that came to the device meanwhile, or bring it there from disk, once for all threads."""
+        if self._disk is None or self._model is None:
+            return self._cache.peek(key)
+        read = partial(self._read, self._disk, self._model, key)
+        return self._readings.do(key, read, timeout_seconds=self._wait_seconds)
+
+    def _read(self, disk: EmbeddingDisk, model: Model[E], key: str) -> E | None:
+        embedding = self._cache.peek(key)
+        if embedding is not None:
+            return embedding
+        disk_key = self._disk_key(key, model)
+        embedding = disk.get(disk_key, partial(self._from_bytes, model, disk_key))
+        if embedding is not None:
+            self._cache.put(key, embedding)
+        return embedding
+
+    def _from_bytes(self, model: Model[E], disk_key: str, data: bytes) -> E:
+        return self._with_memory(lambda: model.from_bytes(data, disk_key))
+
+    def _disk_key(self, key: str, model: Model[E]) -> str:
+        return f"{model.embedding_format}:{key}"
+
     def _on_device(self, call: Callable[[], T]) -> T:
-        """Run one call of the model on the device; once more with emptied caches if its memory was full."""
+        """Run one call of the model on the device, when it is free."""
         with self._device.turn():
-            try:
-                return call()
-            except GpuMemoryError:
-                logger.warning("no GPU memory left, emptying the cache and trying again")
-            self._cache.clear()
-            self._ready_model().free_memory()
+            return self._with_memory(call)
+
+    def _with_memory(self, call: Callable[[], T]) -> T:
+        """Make a call that needs device memory; once more with emptied caches if that was full."""
+        try:
             return call()
+        except GpuMemoryError:
+            logger.warning("no GPU memory left, emptying the cache and trying again")
+        self._cache.clear()
+        self._ready_model().free_memory()
+        return call()
 
     def _ready_model(self) -> Model[E]:
         if self._model is not None:
