@@ -110,7 +110,9 @@ def test_the_backend_runs_confined_and_has_time_to_finish(compose: Compose, name
     assert service["cap_drop"] == ["ALL"]
     assert service["security_opt"] == ["no-new-privileges:true"]
     assert service["stop_grace_period"] == "40s"
-    assert [(volume["source"], volume["target"]) for volume in service["volumes"]] == [("weights", "/weights")]
+    volumes = {volume["source"]: volume["target"] for volume in service["volumes"]}
+    assert volumes == {"weights": "/weights", "embeddings": "/embeddings"}
+    assert service["environment"]["EMBEDDING_DISK_DIR"] == "/embeddings"
 
 
 def test_only_the_gpu_profile_asks_for_a_gpu(compose: Compose) -> None:
@@ -172,6 +174,14 @@ def test_the_container_serves_by_default_and_not_as_root(instructions: list[tupl
     assert json.loads(last["CMD"]) == ["serve", "--host", "0.0.0.0"]
     assert last["USER"] == "1000:1000"
     assert any("--create-home" in arguments for name, arguments in instructions if name == "RUN")
+
+
+def test_the_folders_that_volumes_take_over_belong_to_the_user(instructions: list[tuple[str, str]]) -> None:
+    (command,) = [arguments for name, arguments in instructions if name == "RUN" and "chown" in arguments]
+
+    _, _, owned = command.partition("chown -R sam2:sam2 ")
+
+    assert {"/weights", "/embeddings"} <= set(owned.split())
 
 
 def test_what_is_copied_into_the_image_is_let_through(instructions: list[tuple[str, str]]) -> None:

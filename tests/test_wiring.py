@@ -33,9 +33,37 @@ def test_the_caches_and_queues_have_the_sizes_that_were_set() -> None:
 
     segmenter = build_segmenter(settings)
 
-    assert segmenter.cache_stats().max_bytes == 7 * 2**20
+    assert segmenter.cache_stats()["device"].max_bytes == 7 * 2**20
     assert segmenter._wait_seconds == 4.5
     assert (segmenter._device._max_waiting, segmenter._device._wait_seconds) == (3, 4.5)
+
+
+def test_the_disk_tier_has_the_folder_and_the_size_that_were_set(tmp_path: Path) -> None:
+    settings = load_settings(
+        model="nano", embedding_disk_dir=tmp_path / "embeddings", embedding_disk_mb=9, request_seconds=8
+    )
+
+    segmenter = build_segmenter(settings)
+
+    assert segmenter.cache_stats()["disk"].max_bytes == 9 * 2**20
+    assert segmenter._disk is not None
+    assert (segmenter._disk._folder.path, segmenter._disk._lock_seconds) == (tmp_path / "embeddings", 4)
+    assert list(tmp_path.iterdir()) == []  # made when there is something to keep
+
+
+@pytest.mark.parametrize("settings", [{}, {"embedding_disk_dir": "embeddings", "embedding_disk_mb": 0}])
+def test_without_a_folder_or_a_size_there_is_no_disk_tier(settings: dict[str, Any]) -> None:
+    assert list(build_segmenter(load_settings(model="nano", **settings)).cache_stats()) == ["device"]
+
+
+def test_a_checkpoint_that_is_not_there_yet_gets_no_disk_tier_since_its_hash_is_not_known(tmp_path: Path) -> None:
+    settings = load_settings(model="sam2.0/hiera_tiny", weights_dir=tmp_path, embedding_disk_dir=tmp_path)
+    before = build_segmenter(settings)
+    (tmp_path / "sam2_hiera_tiny.pt").write_bytes(b"weights")
+
+    after = build_segmenter(settings)
+
+    assert (before._disk, after._disk is None) == (None, False)
 
 
 @pytest.mark.parametrize(
@@ -52,6 +80,12 @@ def test_the_servers_settings_reach_gunicorn(setting: dict[str, Any], option: st
     assert getattr(server.cfg, option) == expected
     assert server.cfg.workers == 1
     assert not server.cfg.preload_app
+
+
+@pytest.fixture(autouse=True)
+def bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("EMBEDDING_DISK_DIR", "EMBEDDING_DISK_MB"):
+        monkeypatch.delenv(name, raising=False)
 
 
 def test_importing_the_application_loads_no_torch_and_starts_nothing() -> None:

@@ -28,6 +28,7 @@ from labelstudio_sam2.sam2_api.inputs import ImageInputs
 from labelstudio_sam2.sam2_api.segment_anything2 import SegmentAnything2
 from labelstudio_sam2.segmenter.device_queue import DeviceQueue
 from labelstudio_sam2.segmenter.embedding_cache import EmbeddingCache
+from labelstudio_sam2.segmenter.embedding_disk import EmbeddingDisk
 from labelstudio_sam2.segmenter.models import Models, extra_specs, load_model
 from labelstudio_sam2.segmenter.segmenter import Model, Segmenter
 from labelstudio_sam2.segmenter.weights import identify
@@ -123,11 +124,12 @@ def create_app(
 
 
 class _Device:
-    """What every model of this process shares: one memory of embeddings, one queue."""
+    """What every model of this process shares: one memory of embeddings, one folder of them, one queue."""
 
     def __init__(self, settings: Settings) -> None:
         self.cache: EmbeddingCache[Sam2Embedding] = EmbeddingCache(settings.embedding_cache_mb * 2**20)
         self.queue = DeviceQueue(max_waiting=settings.max_waiting, wait_seconds=settings.request_seconds)
+        self.disk = _disk(settings)
         self._settings = settings
         self._any_model: weakref.WeakSet[Model[Sam2Embedding]] = weakref.WeakSet()
 
@@ -155,8 +157,17 @@ def _segmenter(spec: ModelSpec, settings: Settings, device: _Device) -> "Segment
         model_version=model_version(spec, settings.precision),
         cache=device.cache,
         device=device.queue,
+        disk=device.disk if spec.sha256 is not None else None,  # else a new checkpoint would find the old one's
         wait_seconds=settings.request_seconds,
     )
+
+
+def _disk(settings: Settings) -> EmbeddingDisk | None:
+    if settings.embedding_disk_dir is None or settings.embedding_disk_mb == 0:
+        return None
+    # who waits in vain for another process still has half of the time to embed
+    lock_seconds = settings.request_seconds / 2
+    return EmbeddingDisk(settings.embedding_disk_dir, settings.embedding_disk_mb * 2**20, lock_seconds=lock_seconds)
 
 
 def _paths_of(app: Flask, blueprint: str) -> frozenset[str]:

@@ -42,7 +42,17 @@ class Settings(BaseSettings):
     weights_dir: Path = Field(Path("weights"), description="Folder with the official checkpoints")
     device: Device = Field("auto", description="auto takes cuda, then mps, then cpu")
     precision: Precision = Field("auto", description="Of the image encoder; auto: bf16 or fp16 on cuda, else fp32")
-    embedding_cache_mb: int = Field(2048, ge=1, description="Memory for embeddings on the device, in MiB")
+    embedding_cache_mb: int = Field(
+        2048, ge=1, description="Memory for embeddings on the device, in MiB, at 8 a picture"
+    )
+    embedding_disk_dir: Path | None = Field(
+        None,
+        description="Folder where embeddings outlive a restart and are shared by several processes; without one they "
+        "are in memory only",
+    )
+    embedding_disk_mb: int = Field(
+        20480, ge=0, description="What EMBEDDING_DISK_DIR may hold, in MiB, at 8 a picture; 0 for none"
+    )
 
     # SAM 2 API
     extra_models: Annotated[tuple[str, ...], NoDecode] = Field(

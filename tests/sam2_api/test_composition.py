@@ -2,6 +2,7 @@
 
 import base64
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,15 @@ from labelstudio_sam2.settings import load_settings
 
 @pytest.fixture(autouse=True)
 def bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("API_KEY", "BASIC_AUTH_USER", "BASIC_AUTH_PASS", "EXTRA_MODELS", "ALLOW_FILE_INPUTS"):
+    for name in (
+        "EMBEDDING_DISK_DIR",
+        "EMBEDDING_DISK_MB",
+        "API_KEY",
+        "BASIC_AUTH_USER",
+        "BASIC_AUTH_PASS",
+        "EXTRA_MODELS",
+        "ALLOW_FILE_INPUTS",
+    ):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -67,6 +76,36 @@ def test_an_extra_model_that_is_removed_gives_its_memory_back_and_the_served_one
     assert (freed, statuses) == ([1], [200, 400])
 
 
+def test_a_server_on_the_folder_of_an_earlier_one_answers_without_embedding(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, disc_and_box: Any
+) -> None:
+    body = {"image": {"type": "base64", "value": _base64(disc_and_box)}, "prompts": {"prompts": [DISC]}}
+    before = ready_client(embedding_disk_dir=tmp_path).post("/sam2/segment_image", json=body)
+    _wait_until(lambda: list(tmp_path.glob("*.safetensors")))
+    later = ready_client(embedding_disk_dir=tmp_path)
+    monkeypatch.setattr("labelstudio_sam2.segmenter.sam2_model.Sam2Model.embed", lambda *_: pytest.fail("embedded"))
+
+    after = later.post("/sam2/segment_image", json=body)
+
+    assert (before.status_code, after.status_code) == (200, 200)
+    assert before.get_json()["predictions"] == after.get_json()["predictions"]
+
+
+def test_a_folder_that_cannot_be_written_to_costs_no_request(
+    disc_and_box: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = ready_client(embedding_disk_dir="/proc/embeddings")
+
+    answers = [
+        client.post("/sam2/segment_image", json={"image": {"type": "base64", "value": _base64(picture)}})
+        for picture in (disc_and_box, replace(disc_and_box, image=disc_and_box.image[::-1]))
+    ]
+
+    assert [answer.status_code for answer in answers] == [200, 200]
+    _wait_until(lambda: "EMBEDDING_DISK_DIR" in caplog.text)
+    assert caplog.text.count("EMBEDDING_DISK_DIR") == 1
+
+
 def test_while_the_served_model_loads_readiness_and_requests_say_to_try_again(
     monkeypatch: pytest.MonkeyPatch, disc_and_box: Any
 ) -> None:
@@ -94,6 +133,16 @@ def test_an_extra_model_that_is_not_known_stops_the_start(monkeypatch: pytest.Mo
 
 def test_the_key_does_not_show_when_settings_are_printed() -> None:
     assert "s3cret" not in repr(load_settings(api_key="s3cret"))
+
+
+DISC = {"points": [{"x": 200, "y": 180, "positive": True}]}
+
+
+def _wait_until(is_so: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 60
+    while not is_so():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 def _base64(picture: Any) -> str:
