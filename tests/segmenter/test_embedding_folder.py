@@ -301,6 +301,21 @@ def test_a_write_that_fails_leaves_nothing_behind(tmp_path: Path, monkeypatch: p
     assert folder.usage() == (1, 10)
 
 
+def test_a_file_that_cannot_be_removed_still_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = EmbeddingFolder(tmp_path, 10)
+    folder.write(A, TEN)
+
+    def fail(*_: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(Path, "unlink", fail)
+    with pytest.raises(OSError, match="Read-only file system"):
+        folder.write(B, TEN)
+
+    assert folder.usage() == (1, 10)
+    assert folder.evictions == 0
+
+
 @pytest.mark.parametrize(
     ("free", "left"),
     [

@@ -154,10 +154,10 @@ class EmbeddingFolder:
             name = index.longest_unused(self._used_ns)
             if name is None:
                 return
-            index.forget(name)
             with suppress(FileNotFoundError):  # another process was faster
                 self._file(name).unlink()
                 self.evictions += 1
+            index.forget(name)
 
     def _used_ns(self, name: str) -> int | None:
         try:
