@@ -8,7 +8,7 @@ from benchmarks.clicks import agreement, click_body, mask_in, places
 from benchmarks.contenders import Contenders, build_contenders
 from benchmarks.pictures import PictureFile, scene_file
 from benchmarks.stages import Click, Stages, mean_stages
-from benchmarks.timings import Basis
+from benchmarks.timings import Basis, round_text
 
 NANO, TINY, LARGE = "nano", "sam2/hiera_tiny", "sam2/hiera_large"
 FULL_HD, PHONE = (1920, 1080), (4000, 3000)
@@ -97,7 +97,7 @@ class Bench:
         second: list[Stages] = []
         agreements = []
         for number in range(-1, rounds):
-            self.announce(f"{title}: {f'round {number + 1} of {rounds}' if number >= 0 else 'warming up'}")
+            self.announce(f"{title}: {round_text(number, rounds)}")
             bodies = [click_body(picture, place, version=number) for place in places(_SECOND_CLICKS, seed=number + 1)]
             theirs = contenders.plain_click(bodies[0])
             contenders.ours.forget()

@@ -37,6 +37,7 @@ def _size(report: Report, curves: list[Curve]) -> Any:
     axes.set(xscale="log", yscale="log", xlabel="picture, megapixels", ylabel="one click, seconds on the wall")
     axes.set_xticks([point.x for point in curves[0].points], [f"{point.x:.2g}" for point in curves[0].points])
     axes.minorticks_off()
+    axes.yaxis.set_major_formatter("{x:g}")
     return _finished(figure, axes, report, "One click against the picture's size")
 
 
@@ -46,6 +47,7 @@ def _annotators(report: Report, curves: list[Curve]) -> Any:
         _line(axes, curve, color, factor=1000)
     axes.set(yscale="log", xlabel="annotators who click without a pause", ylabel="one click, ms (p50; bars: p5 to p95)")
     axes.set_xticks([point.x for point in curves[0].points])
+    axes.yaxis.set_major_formatter("{x:g}")
     return _finished(figure, axes, report, "Waiting for one click, nano")
 
 

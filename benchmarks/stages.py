@@ -36,8 +36,8 @@ class Stages:
         return self.before + self.decoder + self.after
 
     @property
-    def outside_decoder(self) -> Took:
-        """All but the model."""
+    def outside_model(self) -> Took:
+        """All but encoder and decoder."""
         return self.before + self.after
 
 

@@ -112,6 +112,11 @@ def timed(call: Callable[[], T], *, times: int = 1) -> tuple[T, Took]:
     return result, (Took.now() - started) / times
 
 
+def round_text(number: int, rounds: int) -> str:
+    """Return what to call a round; those below 0 warm up."""
+    return f"round {number + 1} of {rounds}" if number >= 0 else "warming up"
+
+
 def in_turns(
     plain: Callable[[int], object],
     ours: Callable[[int], object],
@@ -133,7 +138,7 @@ def in_turns(
     """
     times: tuple[list[Took], list[Took]] = [], []
     for number in range(-warm_ups, rounds):
-        announce(f"round {number + 1} of {rounds}" if number >= 0 else "warming up")
+        announce(round_text(number, rounds))
         _, theirs = timed(lambda: plain(number))  # noqa: B023  called at once
         _, mine = timed(lambda: ours(number), times=ours_times)  # noqa: B023  called at once
         if number >= 0:

@@ -8,7 +8,7 @@ from benchmarks.clicks import click_body
 from benchmarks.crowd import Crowd, Question, ask_together
 from benchmarks.pictures import disc_files
 from benchmarks.report import Curve, Outcome, Point, Row, at_most
-from benchmarks.timings import Spread
+from benchmarks.timings import Spread, round_text
 
 _PICTURES = 16
 _THREADS = 8
@@ -45,7 +45,7 @@ def annotators(bench: Bench) -> Outcome:
     crowds = {(name, count): Crowd() for count, name in product(_ANNOTATORS, backends)}
     for number, count in product(range(rounds), _ANNOTATORS):
         for name, click in backends.items():
-            bench.announce(f"{count} annotators, round {number + 1} of {rounds}: {name}")
+            bench.announce(f"{count} annotators, {round_text(number, rounds)}: {name}")
             clicks = max(2, _PICTURES // count)
             ask_together(click, [[own] * clicks for own in questions[name][:count]], crowds[name, count])
     rows = []

@@ -84,7 +84,7 @@ def picture_size(bench: Bench) -> Outcome:
     model_id = NANO if bench.is_quick else TINY
     measured = [bench.clicks(model_id, size_wh) for size_wh in (_SIZES[:3] if bench.is_quick else _SIZES)]
     shares = [
-        Spread.of(100 * stages.outside_decoder.by(bench.basis) / stages.total.by(bench.basis) for stages in each.second)
+        Spread.of(100 * stages.outside_model.by(bench.basis) / stages.total.by(bench.basis) for stages in each.second)
         for each in measured
     ]
     worst = max(shares, key=lambda share: share.median)

@@ -8,7 +8,7 @@ from benchmarks.bench import TINY, Bench
 from benchmarks.clicks import click_body
 from benchmarks.pictures import scene_file
 from benchmarks.report import Curve, Outcome, Point, Row, at_most
-from benchmarks.timings import Spread, timed
+from benchmarks.timings import Spread, round_text, timed
 from labelstudio_sam2.segmenter.embedding_cache import EmbeddingCache
 
 _CACHED = (10, 100, 1_000, 10_000)
@@ -51,7 +51,7 @@ def cache_hits(bench: Bench) -> Outcome:
     hits: dict[int, list[float]] = {count: [] for count in _CACHED}
     rounds = bench.rounds(9, 5)
     for number in range(-1, rounds):
-        bench.announce(f"cache hits: round {number + 1} of {rounds}")
+        bench.announce(f"cache hits: {round_text(number, rounds)}")
         for count, cache in caches.items():
             _, took = timed(lambda: [cache.get(key) for key in keys[count]])  # noqa: B023  called at once
             if number >= 0:

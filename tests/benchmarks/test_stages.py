@@ -31,7 +31,7 @@ def test_the_stages_of_a_click_add_up() -> None:
 
     assert stages.total == seconds(4321)
     assert stages.outside_encoder == seconds(4301)
-    assert stages.outside_decoder == seconds(4001)
+    assert stages.outside_model == seconds(4001)
 
 
 def test_the_mean_is_taken_stage_by_stage() -> None:
