@@ -15,7 +15,7 @@ from label_studio_sdk.converter import brush as untyped_brush
 from numpy.typing import NDArray
 
 from labelstudio_sam2.errors import BadPromptError, ImageTooLargeError
-from labelstudio_sam2.labelstudio.brush_rle import decode_brush_rle, encode_brush_rle
+from labelstudio_sam2.labelstudio.brush_rle import brush_rle_covers, decode_brush_rle, encode_brush_rle
 from labelstudio_sam2.segmenter.prompt import Mask
 
 brush: Any = untyped_brush
@@ -195,6 +195,48 @@ def test_any_rgba_image_decodes_to_its_alpha_over_127(rgba: NDArray[np.uint8]) -
     rle = brush.encode_rle(rgba.ravel())
 
     np.testing.assert_array_equal(decode_brush_rle(rle, (3, 5)), rgba[:, :, 3] > 127)
+
+
+@settings(deadline=None)
+@given(foreign_streams())
+def test_each_pixel_alone_reads_as_in_the_decoded_mask(stream: tuple[bytes, tuple[int, int]]) -> None:
+    rle, size_hw = stream
+    height, width = size_hw
+
+    alone = [[brush_rle_covers(rle, size_hw, (x, y)) for x in range(width)] for y in range(height)]
+
+    np.testing.assert_array_equal(alone, decode_brush_rle(rle, size_hw))
+
+
+@pytest.mark.parametrize("mask", NAMED_MASKS.values(), ids=NAMED_MASKS.keys())
+def test_each_pixel_alone_reads_as_in_the_mask_the_sdk_wrote(mask: Mask) -> None:
+    height, width = mask.shape
+    rle = sdk_rle(mask)
+
+    pixels = [divmod(index, width)[::-1] for index in range(0, mask.size, 1 + mask.size // 200)]
+
+    assert [brush_rle_covers(rle, (height, width), pixel) for pixel in pixels] == [mask[y, x] for x, y in pixels]
+
+
+def test_a_pixel_is_read_without_what_follows_it() -> None:
+    half = from_bits(EIGHT_VALUES, USUAL_SIZES, FOUR_255S)
+
+    assert brush_rle_covers(half, (1, 2), (0, 0))
+    with pytest.raises(BadPromptError, match="must hold 8 values, its runs end at 4"):
+        brush_rle_covers(half, (1, 2), (1, 0))
+
+
+@pytest.mark.parametrize("rows", [1, 63, 64, 65, 1000, 5000])
+def test_runs_alike_are_read_like_others(rows: int) -> None:
+    mask = np.zeros((rows + 2, 300), np.bool_)
+    mask[1:-1, 100:200] = True
+    mask[rows // 2, ::3] = True  # runs of other widths in between
+    pixels = [(x, y) for x in (0, 99, 100, 199, 200) for y in (0, 1, rows // 2, rows // 2 + 1, rows)]
+
+    rle = encode_brush_rle(mask)
+
+    np.testing.assert_array_equal(decode_brush_rle(rle, (rows + 2, 300)), mask)
+    assert [brush_rle_covers(rle, (rows + 2, 300), pixel) for pixel in pixels] == [mask[y, x] for x, y in pixels]
 
 
 def test_alpha_alone_makes_a_pixel_object_and_only_over_127() -> None:

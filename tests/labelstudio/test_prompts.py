@@ -2,8 +2,11 @@
 
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from labelstudio_sam2.errors import BadPromptError, PromptOutsideError, UnsupportedError
 from labelstudio_sam2.labelstudio.prompts import (
@@ -258,6 +261,29 @@ def test_points_of_a_stroke_beyond_the_edge_are_left_out() -> None:
     assert (clicks.coords >= 0).all()
 
 
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(
+        st.builds(
+            Stroke,
+            st.lists(st.tuples(*[st.floats(-100, 300, width=32)] * 2), min_size=1, max_size=5).map(
+                lambda path: np.array(path, np.float32)
+            ),
+            st.floats(0.5, 40),
+            st.booleans(),
+        ),
+        max_size=5,
+    )
+)
+def test_clicks_along_strokes_are_those_on_a_canvas_of_the_whole_picture(drawn: list[Stroke]) -> None:
+    clicks = stroke_clicks(drawn, SIZE_HW)
+
+    far_off = Stroke(np.array([[-1e4, -1e4], [1e4, -1e4], [1e4, 1e4], [-1e4, 1e4]], np.float32), 0.5, adds=True)
+    with_whole_canvas = stroke_clicks([far_off, *drawn], SIZE_HW)  # no point of it is in the picture
+    np.testing.assert_array_equal(clicks.coords, with_whole_canvas.coords)
+    np.testing.assert_array_equal(clicks.labels, with_whole_canvas.labels)
+
+
 def test_no_strokes_are_no_points() -> None:
     clicks = stroke_clicks([], SIZE_HW)
 
@@ -281,6 +307,27 @@ def test_mask_logits_squeeze_the_image_to_a_square(square: Any) -> None:
     assert logits[0, int(40 / 100 * 256), int(70 / 200 * 256)] == MASK_LOGIT  # y before x
     assert logits[0, int(70 / 100 * 256), int(40 / 200 * 256)] == -MASK_LOGIT
     assert (logits > 0).mean() == pytest.approx(square.mean(), rel=0.1)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    size_hw=st.sampled_from([(100, 200), (256, 256), (256, 300), (257, 600), (512, 1024), (600, 431), (1500, 700)]),
+    box=st.tuples(*[st.floats(0, 1)] * 4),
+    share=st.sampled_from([0.01, 0.5, 1.0]),
+)
+def test_mask_logits_are_to_the_bit_those_of_the_whole_picture(
+    size_hw: tuple[int, int], box: tuple[float, float, float, float], share: float
+) -> None:
+    height, width = size_hw
+    (top, bottom), (left, right) = sorted(box[:2]), sorted(box[2:])
+    part = slice(int(top * height), int(bottom * height) + 1), slice(int(left * width), int(right * width) + 1)
+    mask = np.zeros(size_hw, bool)
+    mask[part] = np.random.default_rng(int(1e6 * top)).random(mask[part].shape) < share
+
+    logits = mask_logits(mask)
+
+    of_all: Any = cv2.resize(mask.astype(np.float32), (256, 256), interpolation=cv2.INTER_AREA)
+    np.testing.assert_array_equal(logits, (of_all[None] * 2 - 1) * np.float32(MASK_LOGIT))
 
 
 def test_spread_points_begin_deepest_inside_and_stay_apart() -> None:

@@ -182,11 +182,14 @@ def test_an_unreadable_draft_does_not_keep_a_click_from_being_answered(drafts: b
 
 
 def test_rle_is_a_list_of_whole_numbers_or_nothing() -> None:
-    assert decode_rle(brush_region(b"[0, 255]")) == [0, 255]
+    rle = decode_rle(brush_region(b"[0, 255]"))
+    assert rle is not None
+    assert list(rle) == [0, 255]
+    assert decode_rle(brush_region(b"[0, 256, -1]")) == [0, 256, -1]  # for the reader of brush RLE to refuse
     assert decode_rle(brush_region(b"null")) is None
-    for rle in (b'["1"]', b"[1.5]", b"[true]", b"{}", b'"AAA="', b"[1e999]", b'["\xff"]', b"[" * 900 + b"]" * 900):
+    for broken in (b'["1"]', b"[1.5]", b"[true]", b"{}", b'"AAA="', b"[1e999]", b'["\xff"]', b"[" * 900 + b"]" * 900):
         with pytest.raises(BadPromptError):
-            decode_rle(brush_region(rle))
+            decode_rle(brush_region(broken))
 
 
 def test_plain_objects_make_the_same_request_as_the_body() -> None:

@@ -177,7 +177,8 @@ def _asks(
     edited = edit_under(clicks.coords[0], on_screen, size_hw, is_wanted=is_same_class)
     if edited is not None:
         edit = edit_prompt(edited, clicks, size_hw)
-        return [Ask(edit.prompt, [_tag_of(edited, config)], region_id=edited.id, within=edit.within)]
+        tag = _tag_of(edited.region, config)
+        return [Ask(edit.prompt, [tag], region_id=edited.region.id, within=edit.within)]
     answered = {tag.from_name for tag in tags}
 
     def is_box_to_prompt_with(region: DrawnRegion) -> bool:

@@ -10,9 +10,9 @@ the reader takes every stream with 8-bit words, whatever its field sizes and run
 """
 
 from collections.abc import Iterator
+from functools import lru_cache
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import ArrayLike, NDArray
 
 from labelstudio_sam2.errors import BadPromptError, ImageTooLargeError
@@ -23,7 +23,10 @@ FIELD_SIZES = (3, 4, 8, 16)
 
 _COUNT_BITS, _HEADER_BITS = 32, 53
 _LONGEST_RUN = 1 << 16
-_CHUNK_BYTES = 1 << 16
+_FIRST_CHUNK, _LONGEST_CHUNK = 1 << 12, 1 << 16
+"""Bytes whose runs are looked for at once: few at first, for what is wanted may be among them."""
+_ALIKE, _ONE_BY_ONE = 64, 2048
+"""How many runs of one width are looked for at once; the bits over which they are not where they were not found."""
 _MARGIN = bytes(8)
 """Zeros after the stream, so that a 64-bit window can start at its last byte."""
 
@@ -79,6 +82,35 @@ def decode_brush_rle(rle: ArrayLike, size_hw: tuple[int, int]) -> Mask:
     return np.repeat(is_object, pixels).reshape(size_hw)
 
 
+def brush_rle_covers(rle: ArrayLike, size_hw: tuple[int, int], pixel_xy: tuple[int, int]) -> bool:
+    """Return whether one pixel is object: `decode_brush_rle(rle, size_hw)[y, x]`, without making the mask.
+
+    Reads no further than to the run that holds the pixel, so what is broken behind it goes unseen.
+
+    Args:
+        rle: As for `decode_brush_rle`.
+        size_hw: (H, W) of the region's original image.
+        pixel_xy: A pixel of it.
+
+    Raises:
+        BadPromptError: As `decode_brush_rle`, as far as it is read.
+    """
+    stream = _stream(rle)
+    _, sizes = _read_header(stream, size_hw)
+    padded = np.concatenate((stream, np.frombuffer(_MARGIN, np.uint8)))
+    x, y = pixel_xy
+    alpha, done = 4 * (y * size_hw[1] + x) + 3, 0
+    for starts in _run_starts(padded, sizes):
+        repeats, lengths, values_at = _run_heads(padded, starts, np.array(sizes))
+        ends = done + np.cumsum(lengths)
+        done = int(ends[-1])
+        if done > alpha:
+            run = int(np.searchsorted(ends, alpha, side="right"))
+            before = 0 if repeats[run] else alpha - int(ends[run] - lengths[run])
+            return bool(_is_object(padded, values_at[run] + 8 * before))
+    raise BadPromptError(f"brush RLE must hold {4 * size_hw[0] * size_hw[1]} values, its runs end at {done}")
+
+
 def _mask_runs(mask: Mask) -> tuple[NDArray[np.int64], Mask]:
     """Return each run's length in RGBA values, (R,) int64, and whether it is object, (R,) bool."""
     rows = np.flatnonzero(mask.any(axis=1))
@@ -118,6 +150,8 @@ def _stream(rle: ArrayLike) -> NDArray[np.uint8]:
     """Return the bytes of a stream, (N,) uint8, or say that they are none."""
     if isinstance(rle, bytes | bytearray):
         return np.frombuffer(rle, np.uint8)
+    if isinstance(rle, np.ndarray) and rle.ndim == 1 and rle.dtype == np.uint8:
+        return rle
     if isinstance(rle, np.ndarray) and rle.ndim == 1 and rle.dtype.kind in "iu" and np.all((rle >= 0) & (rle <= 255)):
         return rle.astype(np.uint8)
     if isinstance(rle, list | tuple) and set(map(type, rle)) <= {int}:  # bool is an int to isinstance
@@ -128,7 +162,7 @@ def _stream(rle: ArrayLike) -> NDArray[np.uint8]:
     raise BadPromptError("brush RLE must be a flat list of integers 0..255")
 
 
-def _read_header(stream: NDArray[np.uint8], size_hw: tuple[int, int]) -> tuple[int, list[int]]:
+def _read_header(stream: NDArray[np.uint8], size_hw: tuple[int, int]) -> tuple[int, tuple[int, ...]]:
     """Return the number of RGBA values and the four field sizes in bits, checked against the size of the image."""
     height, width = size_hw
     header = stream[:7].tobytes()
@@ -140,10 +174,10 @@ def _read_header(stream: NDArray[np.uint8], size_hw: tuple[int, int]) -> tuple[i
         raise BadPromptError(f"brush RLE of a {width} x {height} image must hold 4 values a pixel, got {count} in all")
     if word_size != 8:
         raise BadPromptError(f"brush RLE must have words of 8 bits, got {word_size}")
-    return count, [(bits >> shift & 15) + 1 for shift in (12, 8, 4, 0)]
+    return count, tuple((bits >> shift & 15) + 1 for shift in (12, 8, 4, 0))
 
 
-def _read_runs(stream: NDArray[np.uint8], sizes: list[int], count: int) -> tuple[NDArray[np.int32], Mask]:
+def _read_runs(stream: NDArray[np.uint8], sizes: tuple[int, ...], count: int) -> tuple[NDArray[np.int32], Mask]:
     """Read all runs up to the last of the `count` values.
 
     Returns:
@@ -159,7 +193,7 @@ def _read_runs(stream: NDArray[np.uint8], sizes: list[int], count: int) -> tuple
         pixels = np.diff(ends >> 2, prepend=done >> 2)  # alpha is the last of 4 values, so e values hold e // 4 of them
         values_at = values_at[pixels > 0]
         all_pixels.append(pixels[pixels > 0].astype(np.int32))
-        all_objects.append(padded[values_at >> 3] >> (7 - (values_at & 7)) & 1 == 1)  # the highest of 8 bits: over 127
+        all_objects.append(_is_object(padded, values_at))
         done = int(ends[-1])
         if done >= count:
             break
@@ -168,33 +202,74 @@ def _read_runs(stream: NDArray[np.uint8], sizes: list[int], count: int) -> tuple
     return np.concatenate(all_pixels), np.concatenate(all_objects)
 
 
-def _run_starts(padded: NDArray[np.uint8], sizes: list[int]) -> Iterator[NDArray[np.int64]]:
+def _run_starts(padded: NDArray[np.uint8], sizes: tuple[int, ...]) -> Iterator[NDArray[np.int64]]:
     """Yield the bit positions at which whole runs start, some (R,) int64 at a time, R >= 1.
 
     A run's place is known only from the one before, so this is a loop; all it does is to hop. How far a repeat goes is
     in its first three bits, and looked up for every bit of a chunk at once.
     """
-    data = padded.tobytes()
     total = 8 * (len(padded) - len(_MARGIN))
-    repeat_bits = bytes([0, 0, 0, 0, *(3 + size + 8 for size in sizes)]).ljust(256, b"\0")
-    position = _HEADER_BITS
+    widths = _repeat_widths(sizes)
+    position, chunk = _HEADER_BITS, _FIRST_CHUNK
     while position < total:
         first_byte, offset = divmod(position, 8)
-        bits = np.unpackbits(padded[first_byte : first_byte + _CHUNK_BYTES + 1])
-        hops = (bits[:-2] << 2 | bits[1:-1] << 1 | bits[2:]).tobytes().translate(repeat_bits)
-        stop = min(8 * _CHUNK_BYTES, total - 8 * first_byte)
-        offsets = []
-        while offset < stop:
-            offsets.append(offset)
-            offset += hops[offset] or _list_bits(data, 8 * first_byte + offset, sizes)
-        position = 8 * first_byte + offset
+        part = padded[first_byte : first_byte + chunk + 4]  # and the longest head of a list that begins in it
+        first_bits = part[: chunk + 1].astype(np.uint16)
+        hops = widths[first_bits[:-1] << 2 | first_bits[1:] >> 6].tobytes()
+        hopped = _hopped(hops, part.tobytes(), offset, min(8 * chunk, total - 8 * first_byte), sizes)
+        starts = position + np.cumsum(hopped) - hopped
+        position += int(hopped.sum())
         if position > total:
-            offsets.pop()
-        if offsets:
-            yield 8 * first_byte + np.array(offsets)
+            starts = starts[:-1]
+        if len(starts):
+            yield starts
+        chunk = min(2 * chunk, _LONGEST_CHUNK)
 
 
-def _list_bits(data: bytes, position: int, sizes: list[int]) -> int:
+def _hopped(hops: bytes, part: bytes, offset: int, stop: int, sizes: tuple[int, ...]) -> NDArray[np.int64]:
+    """Return how many bits each run takes that starts in a part of a stream, (R,) int64.
+
+    The rows of a wide object are runs of one width, one behind the other: as many as are alike are taken in one go.
+
+    Args:
+        hops: The bits that a repeat would take which starts at each bit of the part, 0 for a list.
+        part: The part and some bytes more.
+        offset: The bit at which the first run starts.
+        stop: Behind the last bit at which a run may start.
+        sizes: The four field sizes in bits.
+    """
+    hopped, lists = bytearray(), []
+    while offset < stop:
+        hop = hops[offset]
+        alike = hops[offset : min(offset + _ALIKE * hop, stop) : hop] if hop else b""
+        count = len(alike) - len(alike.lstrip(alike[:1]))
+        hopped += alike[:count]
+        offset += count * hop
+        end = offset if count == _ALIKE else min(offset + _ONE_BY_ONE, stop)
+        while offset < end:
+            hop = hops[offset]
+            hopped.append(hop)
+            if not hop:
+                hop = _list_bits(part, offset, sizes)
+                lists.append(hop)
+            offset += hop
+    bits = np.frombuffer(hopped, np.uint8).astype(np.int64)
+    bits[bits == 0] = lists
+    return bits
+
+
+@lru_cache(maxsize=16)
+def _repeat_widths(sizes: tuple[int, ...]) -> NDArray[np.uint64]:
+    """Return how many bits a repeat takes that starts at one of a byte's 8 bits, 0 for a list, as 8 bytes in a row.
+
+    The index of the (1024,) uint64 is the byte and the two bits behind it: the first three bits of each such run.
+    """
+    widths = np.array([0, 0, 0, 0, *(3 + size + 8 for size in sizes)], np.uint8)
+    first_three_bits = np.arange(1024)[:, None] >> np.arange(7, -1, -1) & 7
+    return np.asarray(widths[first_three_bits].view(np.uint64)[:, 0], np.uint64)
+
+
+def _list_bits(data: bytes, position: int, sizes: tuple[int, ...]) -> int:
     """Return how many bits the run of listed values takes that starts at a bit position."""
     head = int.from_bytes(data[position // 8 : position // 8 + 4], "big") << position % 8
     size = sizes[head >> 29 & 3]
@@ -205,12 +280,18 @@ def _run_heads(
     padded: NDArray[np.uint8], starts: NDArray[np.int64], sizes: NDArray[np.int64]
 ) -> tuple[Mask, NDArray[np.int64], NDArray[np.int64]]:
     """Read the heads of R runs: whether each repeats its value, its length, the bit position of its first value."""
-    windows = sliding_window_view(padded, 8)[starts >> 3].view(">i8")[:, 0].astype(np.int64)
+    every_byte: NDArray[np.int64] = np.ndarray(len(padded) - 7, ">i8", padded, strides=(1,))
+    windows = every_byte[starts >> 3].astype(np.int64)
     to_go = 61 - (starts & 7)  # bits of the window behind kind and field
     kinds = windows >> to_go & 7
     size = sizes[kinds & 3]
     lengths = (windows >> (to_go - size) & ((1 << size) - 1)) + 1
     return kinds >= 4, lengths, starts + 3 + size
+
+
+def _is_object(padded: NDArray[np.uint8], values_at: NDArray[np.int64]) -> Mask:
+    """Return whether the values that start at some bit positions are over 127: whether their first bit is set."""
+    return np.asarray(padded[values_at >> 3] >> (7 - (values_at & 7)) & 1 == 1)
 
 
 def _single_values(

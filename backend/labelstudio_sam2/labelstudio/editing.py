@@ -7,17 +7,18 @@ of a context decides: on a region of its class it edits that region, elsewhere i
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
 
 from labelstudio_sam2.errors import BackendError
+from labelstudio_sam2.labelstudio.coverage import region_covers
 from labelstudio_sam2.labelstudio.prompts import Clicks, mask_logits, spread_points, stroke_clicks
 from labelstudio_sam2.labelstudio.regions import (
     DrawnRegion,
     area_mask,
     check_size,
-    covers,
     rectangle_corners,
     strokes,
 )
@@ -28,6 +29,19 @@ KEPT_POINTS = 6
 """Points that say what an edited mask should keep."""
 KEPT_POINTS_WHEN_CUTTING = 2
 """The same where something is taken away: only those farthest from it, the others might lie on it."""
+
+
+@dataclass(frozen=True, eq=False)
+class Editable:
+    """A region that can be corrected, and what it covers: decoded once, megabytes are behind it.
+
+    Attributes:
+        region: A brush or polygon region.
+        mask: (H, W) bool; None for strokes alone, which are no finished mask.
+    """
+
+    region: DrawnRegion
+    mask: Mask | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,15 +65,26 @@ def edit_under(
     size_hw: tuple[int, int],
     *,
     is_wanted: Callable[[DrawnRegion], bool],
-) -> DrawnRegion | None:
+) -> Editable | None:
     """Return the topmost wanted brush or polygon region under the click, or None: then it begins a new object.
 
     A region that cannot be read, or was drawn on another size, is passed over: it is not what was asked.
     """
     for region in reversed(regions):
         if region.kind in ("brush", "polygon") and is_wanted(region) and _lies_under(first_click, region, size_hw):
-            return region
+            with suppress(BackendError):
+                return editable(region, size_hw)
     return None
+
+
+def editable(region: DrawnRegion, size_hw: tuple[int, int]) -> Editable:
+    """Decode a brush or polygon region. Slow for large pictures: only for the one that is edited.
+
+    Raises:
+        BadPromptError: Its RLE is broken.
+    """
+    is_finished = region.kind == "polygon" or has_rle(region.geometry)
+    return Editable(region, area_mask(region, size_hw) if is_finished else None)
 
 
 def box_around(
@@ -80,17 +105,15 @@ def box_around(
     return None
 
 
-def edit_prompt(region: DrawnRegion, clicks: Clicks, size_hw: tuple[int, int]) -> Edit:
+def edit_prompt(edited: Editable, clicks: Clicks, size_hw: tuple[int, int]) -> Edit:
     """Return what to ask of SAM 2 to correct a region.
 
     Strokes alone become clicks along them. A finished mask goes in as mask input, with points that keep it and, where
     it was painted on or erased since, with clicks along those strokes.
     """
-    drawn = strokes(region, size_hw)
-    asked = (stroke_clicks(drawn, size_hw) + clicks).newest(MAX_POINTS)
-    is_finished = region.kind == "polygon" or has_rle(region.geometry)
-    mask = area_mask(region, size_hw)
-    if not is_finished or not mask.any():
+    region, mask = edited.region, edited.mask
+    asked = (stroke_clicks(strokes(region, size_hw), size_hw) + clicks).newest(MAX_POINTS)
+    if mask is None or not mask.any():
         return Edit(region, Prompt(point_coords=asked.coords, point_labels=asked.labels))
     only_cuts = not asked.labels.any()
     asked = (_kept(mask, asked) + asked).newest(MAX_POINTS)
@@ -113,6 +136,6 @@ def _lies_under(click: FloatArray, region: DrawnRegion, size_hw: tuple[int, int]
         if region.kind == "rectangle":
             corners = rectangle_corners(region, size_hw)
             return bool((click >= corners.min(axis=0)).all() and (click <= corners.max(axis=0)).all())
-        return covers(area_mask(region, size_hw), click)
+        return region_covers(region, click, size_hw)
     except BackendError:
         return False

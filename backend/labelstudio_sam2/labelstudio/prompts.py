@@ -6,18 +6,19 @@ are one object; each rectangle and each brush region is an object of its own.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from labelstudio_sam2.errors import BadPromptError, PromptOutsideError
-from labelstudio_sam2.labelstudio.extent import mask_extent
+from labelstudio_sam2.labelstudio.coverage import region_covers
+from labelstudio_sam2.labelstudio.extent import Extent, extent_around, mask_extent
 from labelstudio_sam2.labelstudio.regions import (
     DrawnRegion,
     Stroke,
     area_mask,
-    covers,
     drawn_regions,
     paint,
     point_pixels,
@@ -172,15 +173,22 @@ def stroke_clicks(drawn: Sequence[Stroke], size_hw: tuple[int, int]) -> Clicks:
     A place that a later stroke of the other sign covers counts for nothing: the annotator changed their mind there. Nor
     does one beyond the image's edge.
     """
+    if not drawn:
+        return NO_CLICKS
+    rows, columns = _extent_of(drawn, size_hw)
+    origin = columns.start, rows.start
+    blank = np.zeros((rows.stop - rows.start, columns.stop - columns.start), bool)
     clicks = NO_CLICKS
+    if not blank.size:
+        return clicks
     for adds in (True, False):
-        last_word = paint(np.zeros(size_hw, bool), [replace(stroke, adds=stroke.adds == adds) for stroke in drawn])
+        last_word = paint(blank, [replace(stroke, adds=stroke.adds == adds) for stroke in drawn], origin)
         own = [stroke for stroke in drawn if stroke.adds == adds]
         paths = [_along(stroke.path, spacing=max(stroke.radius / 2, 1.0)) for stroke in own]
         points = np.concatenate([NO_CLICKS.coords, *paths])
         points = points[((points >= 0) & (points < size_hw[::-1])).all(axis=1)]
-        columns, rows = points.astype(np.int64).T
-        points = points[last_word[rows, columns]]
+        x, y = (points.astype(np.int64) - origin).T
+        points = points[last_word[y, x]]
         points = points[_far_apart(points, STROKE_POINTS)]
         clicks += Clicks(points, np.full(len(points), int(adds), np.int32))
     return clicks
@@ -201,9 +209,7 @@ def mask_box(mask: Mask) -> FloatArray:
 
 def mask_logits(mask: Mask) -> FloatArray:
     """Return a mask as `mask_input`, (1, 256, 256) float32 logits from -`MASK_LOGIT` to `MASK_LOGIT`."""
-    size_wh = (MASK_INPUT_SIZE, MASK_INPUT_SIZE)
-    share = cv2.resize(mask.astype(np.float32), size_wh, interpolation=cv2.INTER_AREA)
-    return np.asarray((share * 2 - 1) * MASK_LOGIT, np.float32)[None]
+    return ((_squeezed(mask) * 2 - 1) * MASK_LOGIT)[None]
 
 
 def spread_points(mask: Mask, count: int) -> FloatArray:
@@ -226,9 +232,44 @@ def spread_points(mask: Mask, count: int) -> FloatArray:
 def _owner(areas: Sequence[DrawnRegion], point: FloatArray, size_hw: tuple[int, int]) -> int:
     """Return the index of the newest area the point lies on, else of the newest area."""
     for index in range(len(areas) - 1, 0, -1):
-        if covers(area_mask(areas[index], size_hw), point):
+        if region_covers(areas[index], point, size_hw):
             return index
-    return 0 if covers(area_mask(areas[0], size_hw), point) else len(areas) - 1
+    return 0 if region_covers(areas[0], point, size_hw) else len(areas) - 1
+
+
+def _squeezed(mask: Mask) -> FloatArray:
+    """Return which share of each cell a mask covers, (256, 256) float32, the image squeezed to a square.
+
+    To the bit the resized whole picture: a part that began elsewhere than at the first row and column OpenCV would
+    weigh a rounding error apart, so the part begins there; it ends where the mask does.
+    """
+    height, width = mask.shape
+    shares = np.zeros((MASK_INPUT_SIZE, MASK_INPUT_SIZE), np.float32)
+    extent = mask_extent(mask)
+    if extent is None:
+        return shares
+    if min(mask.shape) < MASK_INPUT_SIZE:
+        return _resized_by_area(mask, shares.shape)
+    rows, columns = extent
+    bottom, right = rows.stop + 2 * height // MASK_INPUT_SIZE + 2, columns.stop + 2 * width // MASK_INPUT_SIZE + 2
+    part = _resized_by_area(mask[:bottom, :right], None, fx=MASK_INPUT_SIZE / width, fy=MASK_INPUT_SIZE / height)
+    shares[: part.shape[0], : part.shape[1]] = part
+    return shares
+
+
+def _resized_by_area(mask: Mask, dsize: Sequence[int] | None, *, fx: float = 0, fy: float = 0) -> FloatArray:
+    resized: Any = cv2.resize(mask.astype(np.float32), dsize, fx=fx, fy=fy, interpolation=cv2.INTER_AREA)
+    return np.asarray(resized, np.float32)
+
+
+def _extent_of(drawn: Sequence[Stroke], size_hw: tuple[int, int]) -> Extent:
+    """Return the part of the picture that any of the strokes can touch."""
+    extents = [extent_around(stroke.pixels, stroke.reach, size_hw) for stroke in drawn]
+    rows, columns = zip(*extents, strict=True)
+    return (
+        slice(min(part.start for part in rows), max(part.stop for part in rows)),
+        slice(min(part.start for part in columns), max(part.stop for part in columns)),
+    )
 
 
 def _along(path: FloatArray, spacing: float) -> FloatArray:

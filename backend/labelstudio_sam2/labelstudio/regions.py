@@ -132,6 +132,24 @@ class Stroke:
     radius: float
     adds: bool
 
+    @property
+    def pixels(self) -> NDArray[np.int32]:
+        """The pixels of its path, (N, 2) int32 xy."""
+        return _whole(self.path)
+
+    @property
+    def thickness(self) -> int:
+        """How wide it is drawn, in whole pixels."""
+        return max(1, round(self.radius * 2))
+
+    @property
+    def reach(self) -> int:
+        """How far from its path a pixel may be and still be drawn on; generous.
+
+        OpenCV draws slanting lines in steps of 2**-16 pixels, which add up along a line as long as no picture is.
+        """
+        return self.thickness // 2 + 3 + (int(np.ptp(self.pixels, axis=0).max()) >> 15)
+
 
 def strokes(region: DrawnRegion, size_hw: tuple[int, int]) -> list[Stroke]:
     """Return a draft region's strokes in drawing order; none for a finished mask."""
@@ -144,45 +162,75 @@ def strokes(region: DrawnRegion, size_hw: tuple[int, int]) -> list[Stroke]:
     return drawn
 
 
+def outline(region: DrawnRegion, size_hw: tuple[int, int]) -> NDArray[np.int32]:
+    """Return the pixels that the corners of a rectangle or a polygon lie in, (K, 2) int32 xy."""
+    if region.kind == "rectangle":
+        return _whole(rectangle_corners(region, size_hw))
+    return _whole(_pixels(region.value.points or [], size_hw))
+
+
 def area_mask(region: DrawnRegion, size_hw: tuple[int, int]) -> Mask:
     """Return what a rectangle, polygon or brush region covers, (H, W) bool.
 
     Raises:
         BadPromptError: Its RLE is broken.
     """
-    if region.kind == "rectangle":
-        return _filled(rectangle_corners(region, size_hw), size_hw)
-    if region.kind == "polygon":
-        return _filled(_pixels(region.value.points or [], size_hw), size_hw)
+    if region.kind in ("rectangle", "polygon"):
+        corners = outline(region, size_hw)
+        mask = np.zeros(size_hw, np.uint8)
+        if len(corners):
+            cv2.fillPoly(mask, [corners], 1)
+        return mask.view(np.bool_)
     rle = decode_rle(region.geometry)
-    finished = np.zeros(size_hw, bool) if rle is None else decode_brush_rle(rle, size_hw)
-    return paint(finished, strokes(region, size_hw))
+    finished = np.zeros(size_hw, np.bool_) if rle is None else decode_brush_rle(rle, size_hw)
+    for stroke in strokes(region, size_hw):
+        draw_stroke(finished, stroke, [stroke.pixels])
+    return finished
 
 
-def paint(mask: Mask, drawn: Sequence[Stroke]) -> Mask:
-    """Return the mask, (H, W) bool, with strokes added and erased in their order."""
-    canvas = mask.astype(np.uint8)
+def paint(mask: Mask, drawn: Sequence[Stroke], origin_xy: tuple[int, int] = (0, 0)) -> Mask:
+    """Return the mask, (H, W) bool, with strokes added and erased in their order.
+
+    Args:
+        mask: Of the picture or of a part of it.
+        drawn: In pixels of the picture.
+        origin_xy: Where in the picture the mask begins.
+    """
+    painted = mask.copy()
     for stroke in drawn:
-        color, thickness = int(stroke.adds), max(1, round(stroke.radius * 2))
-        path = _whole(stroke.path)
-        cv2.polylines(canvas, [path], isClosed=False, color=color, thickness=thickness)
-        for x, y in (path[0], path[-1]):
-            cv2.circle(canvas, (int(x), int(y)), round(stroke.radius), color, thickness=-1)
-    return canvas.astype(bool)
+        draw_stroke(painted, stroke, [stroke.pixels], origin_xy)
+    return painted
+
+
+def draw_stroke(
+    mask: Mask, stroke: Stroke, lines: Sequence[NDArray[np.int32]], origin_xy: tuple[int, int] = (0, 0)
+) -> None:
+    """Add or erase parts of a stroke, and its two ends, in a mask in place.
+
+    Args:
+        mask: (H, W) bool, of the picture or of a part of it.
+        stroke: In pixels of the picture.
+        lines: Pieces of its `pixels`, (N, 2) int32 each; all of it as a rule.
+        origin_xy: Where in the picture the mask begins.
+    """
+    canvas, color = mask.view(np.uint8), int(stroke.adds)
+    origin = np.array(origin_xy, np.int32)
+    cv2.polylines(canvas, [line - origin for line in lines], isClosed=False, color=color, thickness=stroke.thickness)
+    for x, y in (stroke.pixels[[0, -1]] - origin).tolist():
+        cv2.circle(canvas, (x, y), round(stroke.radius), color, thickness=-1)
 
 
 def covers(mask: Mask, point: FloatArray) -> bool:
     """Return whether a point of the image, (2,) xy in pixels, lies on the mask."""
     height, width = mask.shape
-    x, y = min(int(point[0]), width - 1), min(int(point[1]), height - 1)
+    x, y = pixel_of(point, (height, width))
     return bool(mask[y, x])
 
 
-def _filled(corners: FloatArray, size_hw: tuple[int, int]) -> Mask:
-    mask = np.zeros(size_hw, np.uint8)
-    if len(corners):
-        cv2.fillPoly(mask, [_whole(corners)], 1)
-    return mask.astype(bool)
+def pixel_of(point: FloatArray, size_hw: tuple[int, int]) -> tuple[int, int]:
+    """Return the pixel, xy, that a point of the image lies in; on the right or lower edge it is the last one."""
+    height, width = size_hw
+    return min(int(point[0]), width - 1), min(int(point[1]), height - 1)
 
 
 def _whole(points: FloatArray) -> NDArray[np.int32]:

@@ -4,11 +4,15 @@ Label Studio posts the whole task with every draft, prediction and annotation on
 among them. `msgspec.Raw` keeps those parts as a view of the body until a click needs one of them.
 """
 
+from collections.abc import Iterator
 from typing import Any, TypeVar
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
 from labelstudio_sam2.errors import BadJsonError, BadPromptError, BadRequestError
+from labelstudio_sam2.labelstudio.byte_list import read_byte_list
 
 T = TypeVar("T")
 
@@ -150,12 +154,17 @@ def has_rle(region: Region) -> bool:
     return bytes(memoryview(region.value.rle)[:4]) != b"null"
 
 
-def decode_rle(region: Region) -> list[int] | None:
-    """Return a region's brush RLE as numbers, or None where it has none. Slow for large masks: call it when needed.
+def decode_rle(region: Region) -> NDArray[np.uint8] | list[int] | None:
+    """Return a region's brush RLE as numbers, or None where it has none.
+
+    (N,) uint8, or a list where a number is out of a byte's range.
 
     Raises:
         BadPromptError: It is no list of whole numbers.
     """
+    rle = read_byte_list(bytes(region.value.rle))
+    if rle is not None:
+        return rle
     try:
         return msgspec.json.decode(region.value.rle, type=list[int] | None)
     except _UNREADABLE:
@@ -165,13 +174,15 @@ def decode_rle(region: Region) -> list[int] | None:
 class _Draft(msgspec.Struct, frozen=True):
     """What an annotator has on screen and has not submitted."""
 
-    result: list[msgspec.Raw] = []
+    result: list[Region] = []
     updated_at: str = ""
 
 
-class _RegionHead(msgspec.Struct, frozen=True):
-    type: str = ""
-    to_name: str = ""
+class _RawDraft(msgspec.Struct, frozen=True):
+    """The same, where not all that is in it reads as a region."""
+
+    result: list[msgspec.Raw] = []
+    updated_at: str = ""
 
 
 def newest_draft(task: Task) -> list[Region]:
@@ -180,29 +191,31 @@ def newest_draft(task: Task) -> list[Region]:
     Regions of tags that have nothing to do with images, or that read otherwise than Label Studio writes them, are left
     out: what else is in a draft must not keep a click from being answered.
     """
-    drafts = _drafts(task.drafts)
+    try:
+        drafts = msgspec.json.decode(task.drafts, type=list[_Draft] | None)  # one pass over megabytes, where it can be
+    except _UNREADABLE:
+        drafts = _readable_drafts(task.drafts)
     if not drafts:
         return []
-    return _regions(max(drafts, key=lambda draft: draft.updated_at))
+    newest = max(drafts, key=lambda draft: draft.updated_at)
+    return [region for region in newest.result if region.type in _GEOMETRIES]
 
 
-def _drafts(raw: msgspec.Raw) -> list[_Draft]:
+def _readable_drafts(raw: msgspec.Raw) -> list[_Draft]:
+    """Return the drafts with those of their regions that can be read."""
     try:
-        return msgspec.json.decode(raw, type=list[_Draft] | None) or []
+        drafts = msgspec.json.decode(raw, type=list[_RawDraft])
     except _UNREADABLE:
         return []
+    return [_Draft([*_readable_regions(draft)], draft.updated_at) for draft in drafts]
 
 
-def _regions(draft: _Draft) -> list[Region]:
-    regions = []
+def _readable_regions(draft: _RawDraft) -> Iterator[Region]:
     for raw in draft.result:
         try:
-            head = msgspec.json.decode(raw, type=_RegionHead)
-            if head.type in _GEOMETRIES:
-                regions.append(msgspec.json.decode(raw, type=Region))
+            yield msgspec.json.decode(raw, type=Region)
         except _UNREADABLE:
             continue
-    return regions
 
 
 _GEOMETRIES = frozenset(

@@ -1,0 +1,84 @@
+"""Lists of bytes as JSON: read as msgspec reads them, or left to it."""
+
+import json
+
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from labelstudio_sam2.labelstudio.byte_list import read_byte_list
+
+
+@pytest.mark.parametrize("separator", [",", ", ", " ,\n\t"])
+def test_every_byte_is_read_whatever_stands_between(separator: str) -> None:
+    text = f"[{separator.join(map(str, range(256)))}]".encode()
+
+    numbers = read_byte_list(text)
+
+    assert numbers is not None
+    assert numbers.dtype == np.uint8
+    assert numbers.tolist() == list(range(256))
+
+
+@pytest.mark.parametrize(("text", "numbers"), [(b"[]", []), (b"[ ]", []), (b"[7]", [7]), (b"[ 255 ]", [255])])
+def test_short_lists_are_read(text: bytes, numbers: list[int]) -> None:
+    read = read_byte_list(text)
+
+    assert read is not None
+    assert read.tolist() == numbers
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"null",
+        b"7",
+        b"{}",
+        b'"AAEC"',
+        b"[[1],[2]]",
+        b"[1,[2]]",
+        b"[-1]",
+        b"[1.5]",
+        b"[1e2]",
+        b"[true]",
+        b'["1"]',
+        b"[256]",
+        b"[300,1]",
+        b"[999]",
+        b"[1,1000]",
+        b"[65536]",
+        b"[1,100000000000000000000]",
+    ],
+)
+def test_anything_but_a_flat_list_of_bytes_is_left_to_others(text: bytes) -> None:
+    assert read_byte_list(text) is None
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(0, 255) | st.integers(0, 2000), max_size=40), st.sampled_from([",", ", "]))
+def test_a_list_of_numbers_is_read_if_all_are_bytes(numbers: list[int], separator: str) -> None:
+    text = json.dumps(numbers, separators=(separator, ":")).encode()
+
+    read = read_byte_list(text)
+
+    if max(numbers, default=0) > 255:
+        assert read is None
+    else:
+        assert read is not None
+        assert read.tolist() == numbers
+
+
+@pytest.mark.parametrize("shift", range(5))
+def test_long_lists_are_read_to_their_end(shift: int) -> None:
+    numbers = [*[1] * shift, *np.random.default_rng(3).integers(0, 256, 60_000).tolist()]
+
+    read = read_byte_list(msgspec.json.encode(numbers))
+
+    assert read is not None
+    assert read.tolist() == numbers
+
+
+def test_a_number_over_255_is_seen_at_the_end_of_a_long_list() -> None:
+    assert read_byte_list(msgspec.json.encode([*[7] * 60_000, 256])) is None
