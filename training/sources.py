@@ -69,7 +69,7 @@ _SHIPPABLE = re.compile(r"public-domain|CC0(-1\.0)?|CC-BY-[234]\.0(-USA)?|Expat|
 def read_licences(document: str) -> list[tuple[str, str]]:
     """Read a Debian copyright file: pairs of a file pattern and a licence; the last pattern that fits a file counts.
 
-    Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/
+    Format: the machine-readable debian/copyright, version 1.0.
     """
     pairs: list[tuple[str, str]] = []
     for paragraph in re.split(r"\n\s*\n", document):

@@ -15,7 +15,7 @@ from training.store import Store
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 COPYRIGHT = """\
-Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/
+Format: https://example.org/copyright-format/1.0/
 
 Files: *
 Copyright: A. Author
