@@ -3,7 +3,6 @@
 from dataclasses import replace
 from typing import Any
 
-import msgspec
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -26,7 +25,7 @@ from labelstudio_sam2.errors import (
 )
 from labelstudio_sam2.labelstudio.assistant import image_address
 from labelstudio_sam2.labelstudio.label_config import ImageTag
-from labelstudio_sam2.labelstudio.wire import decode_predict_request
+from labelstudio_sam2.labelstudio.wire import decode_predict_request, encode_answer, plain_answer
 
 Mask = NDArray[np.bool_]
 
@@ -430,7 +429,7 @@ def test_a_prompt_that_cannot_be_answered_says_why_and_the_next_is_answered_as_e
     after = annotator.ask(click, task=task)
     for prediction in (before, after):
         prediction["result"][0].pop("id")
-    assert after == before
+    assert plain_answer([after]) == plain_answer([before])
     assert len(segmenter.prompts) == 2
 
 
@@ -495,7 +494,7 @@ def test_any_request_is_answered_or_refused_by_the_catalogue(
     except BackendError as error:
         assert error.status in {400, 422}  # noqa: PT017  either way is right
     else:
-        msgspec.json.encode(predictions)
+        encode_answer(predictions)
         assert len(predictions) == 1
 
 

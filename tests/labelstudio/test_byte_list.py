@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from labelstudio_sam2.labelstudio.byte_list import read_byte_list
+from labelstudio_sam2.labelstudio.byte_list import read_byte_list, write_byte_list
 
 
 @pytest.mark.parametrize("separator", [",", ", ", " ,\n\t"])
@@ -82,3 +82,8 @@ def test_long_lists_are_read_to_their_end(shift: int) -> None:
 
 def test_a_number_over_255_is_seen_at_the_end_of_a_long_list() -> None:
     assert read_byte_list(msgspec.json.encode([*[7] * 60_000, 256])) is None
+
+
+@pytest.mark.parametrize("numbers", [[], [0], [255], list(range(256)), [7, 0, 0, 100, 10, 0] * 30_000])
+def test_bytes_are_written_as_msgspec_writes_a_list_of_numbers(numbers: list[int]) -> None:
+    assert write_byte_list(np.array(numbers, np.uint8)) == msgspec.json.encode(numbers)

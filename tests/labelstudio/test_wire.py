@@ -3,6 +3,7 @@
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,7 +14,9 @@ from labelstudio_sam2.labelstudio.wire import (
     Task,
     decode_predict_request,
     decode_rle,
+    encode_answer,
     newest_draft,
+    plain_answer,
     predict_request,
 )
 
@@ -190,6 +193,17 @@ def test_rle_is_a_list_of_whole_numbers_or_nothing() -> None:
     for broken in (b'["1"]', b"[1.5]", b"[true]", b"{}", b'"AAA="', b"[1e999]", b'["\xff"]', b"[" * 900 + b"]" * 900):
         with pytest.raises(BadPromptError):
             decode_rle(brush_region(broken))
+
+
+def test_an_answer_is_the_same_text_whether_its_rle_is_an_array_or_a_list() -> None:
+    def predictions(rle: Any) -> list[Any]:
+        return [{"result": [{"value": {"format": "rle", "rle": rle}, "score": 0.5}], "model_version": "fake@1"}, []]
+
+    numbers = [0, 255, 10, 7]
+    as_lists, as_arrays = predictions(numbers), predictions(np.array(numbers, np.uint8))
+
+    assert encode_answer(as_arrays) == msgspec.json.encode({"results": as_lists})
+    assert plain_answer(as_arrays) == as_lists
 
 
 def test_plain_objects_make_the_same_request_as_the_body() -> None:

@@ -99,7 +99,7 @@ class Assistant:
         return self._segmenter.model_version
 
     def predict(self, request: PredictRequest) -> list[Any]:
-        """Return one prediction per task.
+        """Return one prediction per task, brush RLE in it as arrays of uint8: `wire.encode_answer` writes them.
 
         Without a context (a task was opened, predictions are retrieved) each is an empty list: Label Studio then stores
         nothing, while an empty result would become an empty prediction of every task.

@@ -1,10 +1,12 @@
-"""Lists of bytes as JSON, as Label Studio carries brush RLE, read without a Python number for each byte. Pure."""
+"""Lists of bytes as JSON, as Label Studio carries brush RLE: no Python number is made for any of them. Pure."""
 
 import numpy as np
 from numpy.typing import NDArray
 
 _PIECE = 1 << 16
 """Characters read at once, or a few more: what is made of them stays in the processor's cache."""
+_FOUR_CHARACTERS = np.frombuffer(b"".join(f"{number},".ljust(4).encode() for number in range(256)), np.uint32)
+"""Each number as it stands in a list, with spaces up to four characters."""
 
 
 def read_byte_list(text: bytes) -> NDArray[np.uint8] | None:
@@ -26,6 +28,11 @@ def read_byte_list(text: bytes) -> NDArray[np.uint8] | None:
         pieces.append(numbers)
         start = end
     return np.concatenate(pieces)
+
+
+def write_byte_list(numbers: NDArray[np.uint8]) -> bytes:
+    """Return numbers, (N,) uint8, as a JSON list without spaces."""
+    return b"[%b]" % _FOUR_CHARACTERS.take(numbers).tobytes().translate(None, b" ")[:-1]
 
 
 def _numbers(characters: NDArray[np.uint8]) -> NDArray[np.uint8] | None:

@@ -38,7 +38,7 @@ from flask import has_request_context, request
 from labelstudio_sam2.app import build_assistant
 from labelstudio_sam2.errors import BackendError
 from labelstudio_sam2.labelstudio.assistant import Assistant
-from labelstudio_sam2.labelstudio.wire import predict_request
+from labelstudio_sam2.labelstudio.wire import plain_answer, predict_request
 from labelstudio_sam2.settings import Settings, load_settings
 
 _BUILDING = threading.Lock()
@@ -74,7 +74,7 @@ class SAM2Backend(LabelStudioMLBase):  # type: ignore[misc]  # label-studio-ml h
         label_config = body.get("label_config") or getattr(self, "label_config", None) or ""
         project = body.get("project") or getattr(self, "project_id", None)
         try:
-            return shared_assistant().predict(predict_request(tasks, label_config, project, context))
+            return plain_answer(shared_assistant().predict(predict_request(tasks, label_config, project, context)))
         except BackendError as error:
             _answer_error(error)
 

@@ -24,7 +24,7 @@ _CLICKED = 2
 def answer_regions(
     mask: Mask, score: float, tag: AnswerTag, *, region_id: str | None = None, item_index: int | None = None
 ) -> list[dict[str, Any]]:
-    """Return the results that show a mask in Label Studio; none for an empty mask.
+    """Return the results that show a mask in Label Studio, `rle` as an array of uint8; none for an empty mask.
 
     A brush or a rectangle is one region. Polygons are one region for each part of the mask, the largest first; they
     follow outer outlines only, so holes are filled: choose a brush tag where holes matter.
@@ -38,9 +38,10 @@ def answer_regions(
     """
     if not mask.any():
         return []
+    values: list[dict[str, Any]]
     match tag.kind:
         case "brush":
-            values = [{"format": "rle", "rle": encode_brush_rle(mask).tolist()}]
+            values = [{"format": "rle", "rle": encode_brush_rle(mask)}]
         case "polygon":
             values = [
                 {"points": _percent(outline, mask).tolist(), "closed": True}

@@ -2,11 +2,10 @@
 
 from typing import Protocol
 
-import msgspec
 from flask import Blueprint, Response, jsonify, request
 
 from labelstudio_sam2.labelstudio.assistant import Assistant
-from labelstudio_sam2.labelstudio.wire import decode_predict_request
+from labelstudio_sam2.labelstudio.wire import decode_predict_request, encode_answer
 
 
 class Readiness(Protocol):
@@ -62,7 +61,7 @@ def label_studio_routes(assistant: Assistant, readiness: Readiness) -> Blueprint
         body = request.get_data(cache=False)
         request.stream.read(1)  # werkzeug cuts a streamed body at the limit; only asking for more raises its 413
         results = assistant.predict(decode_predict_request(body))
-        return Response(msgspec.json.encode({"results": results}), mimetype="application/json")
+        return Response(encode_answer(results), mimetype="application/json")
 
     @routes.post("/webhook")
     def webhook() -> Response:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labelstudio_sam2.errors import BadJsonError, BadPromptError, BadRequestError
-from labelstudio_sam2.labelstudio.byte_list import read_byte_list
+from labelstudio_sam2.labelstudio.byte_list import read_byte_list, write_byte_list
 
 T = TypeVar("T")
 
@@ -147,6 +147,17 @@ def predict_request(
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
         raise BadRequestError(f"the request cannot be written as JSON: {error}") from None
     return _decode(body, PredictRequest)
+
+
+def encode_answer(predictions: list[Any]) -> bytes:
+    """Return the body that answers `POST /predict`: predictions with brush RLE as arrays of uint8 in them."""
+    return msgspec.json.encode({"results": predictions}, enc_hook=lambda rle: msgspec.Raw(write_byte_list(rle)))
+
+
+def plain_answer(predictions: list[Any]) -> list[Any]:
+    """Return the same predictions as plain objects, with brush RLE as lists, for another server's JSON."""
+    plain: list[Any] = msgspec.to_builtins(predictions, enc_hook=lambda rle: rle.tolist())
+    return plain
 
 
 def has_rle(region: Region) -> bool:
