@@ -1,3 +1,4 @@
+import fcntl
 import os
 import signal
 import subprocess
@@ -108,6 +109,25 @@ def test_many_threads_never_hold_it_together(tmp_path: Path) -> None:
         thread.join()
 
     assert (len(turns), max(most)) == (100, 1)
+
+
+def test_a_lock_on_a_file_that_its_last_holder_removed_meanwhile_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, flock, tries = tmp_path / "lock", fcntl.flock, list[int]()
+
+    def flock_late(descriptor: int, operation: int) -> None:
+        tries.append(descriptor)
+        if len(tries) == 1:
+            path.unlink()
+        flock(descriptor, operation)
+
+    monkeypatch.setattr("fcntl.flock", flock_late)
+
+    with file_lock(path, wait_seconds=300) as first, file_lock(path, wait_seconds=0) as meanwhile:
+        pass
+
+    assert (first, meanwhile) == (True, False)
 
 
 def _no_such_lock(*_: Any) -> None:

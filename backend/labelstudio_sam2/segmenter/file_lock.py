@@ -36,7 +36,9 @@ def file_lock(path: Path, *, wait_seconds: float) -> Iterator[bool]:
         yield descriptor is not None
     finally:
         if descriptor is not None:
-            _release(path, descriptor)
+            with suppress(OSError):
+                path.unlink()  # while it is held, so that it is ours
+            os.close(descriptor)
 
 
 def _acquire(path: Path, deadline: float) -> int | None:
@@ -70,10 +72,3 @@ def _try(path: Path) -> int | None:
         raise
     os.close(descriptor)
     return None
-
-
-def _release(path: Path, descriptor: int) -> None:
-    with suppress(OSError):
-        path.unlink()
-    fcntl.flock(descriptor, fcntl.LOCK_UN)  # a child process may have inherited the descriptor: closing is not enough
-    os.close(descriptor)
