@@ -12,7 +12,7 @@ from labelstudio_sam2.images.source import ImageSource
 from labelstudio_sam2.labelstudio.assistant import Assistant
 from labelstudio_sam2.sam2_api.inputs import ImageInputs
 from labelstudio_sam2.sam2_api.segment_anything2 import SegmentAnything2
-from labelstudio_sam2.segmenter.device_queue import DeviceQueue
+from labelstudio_sam2.segmenter.device_schedule import DeviceSchedule
 from labelstudio_sam2.segmenter.embedding_cache import CacheStats, EmbeddingCache
 from labelstudio_sam2.segmenter.models import Models
 from labelstudio_sam2.segmenter.sam2_model import Sam2Embedding, Sam2Model
@@ -40,7 +40,7 @@ class OurBackend:
             lambda: model,
             model_version="benchmark",
             cache=self._cache,
-            device=DeviceQueue(max_waiting=settings.max_waiting, wait_seconds=settings.request_seconds),
+            device=DeviceSchedule(max_waiting=settings.max_waiting, wait_seconds=settings.request_seconds),
         )
         source = ImageSource(settings, resolver=resolve, network=LocalFiles(folder), strict_pillow=False)
         inputs = ImageInputs(source, ImageLimits.from_settings(settings), allow_files=False)

@@ -31,7 +31,7 @@ from labelstudio_sam2.images.source import ImageSource
 from labelstudio_sam2.labelstudio.assistant import Assistant
 from labelstudio_sam2.sam2_api.inputs import ImageInputs
 from labelstudio_sam2.sam2_api.segment_anything2 import SegmentAnything2
-from labelstudio_sam2.segmenter.device_queue import DeviceQueue
+from labelstudio_sam2.segmenter.device_schedule import DeviceSchedule
 from labelstudio_sam2.segmenter.embedding_cache import EmbeddingCache
 from labelstudio_sam2.segmenter.models import Models
 from labelstudio_sam2.segmenter.sam2_model import Sam2Model, load_sam2
@@ -141,7 +141,7 @@ def make_nano_app(nano_model: Sam2Model) -> Callable[..., Flask]:
             lambda: nano_model,
             model_version="nano@test",
             cache=EmbeddingCache(2**28),
-            device=DeviceQueue(max_waiting=8, wait_seconds=20),
+            device=DeviceSchedule(max_waiting=8, wait_seconds=20),
         )
         segmenter.start().join()
         source = ImageSource(settings)

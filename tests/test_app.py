@@ -18,7 +18,7 @@ from labelstudio_sam2.errors import BackendError, GpuMemoryError, ImageUnavailab
 from labelstudio_sam2.labelstudio.assistant import Assistant
 from labelstudio_sam2.sam2_api.inputs import ImageInputs
 from labelstudio_sam2.sam2_api.segment_anything2 import SegmentAnything2
-from labelstudio_sam2.segmenter.device_queue import DeviceQueue
+from labelstudio_sam2.segmenter.device_schedule import DeviceSchedule
 from labelstudio_sam2.segmenter.embedding_cache import EmbeddingCache
 from labelstudio_sam2.segmenter.models import Models
 from labelstudio_sam2.segmenter.prompt import Image, Prompt, Segmentation
@@ -77,7 +77,7 @@ class TinyModel:
 
     embedding_format = "tiny"
 
-    def embed(self, image: Image) -> TinyEmbedding:
+    def embed(self, image: Image, step_aside: Callable[[], None]) -> TinyEmbedding:
         return TinyEmbedding()
 
     def predict(self, embedding: TinyEmbedding, prompt: Prompt, *, multimask_output: bool) -> Segmentation:
@@ -100,7 +100,7 @@ def make_segmenter(load_model: Callable[[], TinyModel]) -> Segmenter[TinyEmbeddi
         load_model,
         model_version="tiny@1",
         cache=EmbeddingCache(100),
-        device=DeviceQueue(max_waiting=4, wait_seconds=5),
+        device=DeviceSchedule(max_waiting=4, wait_seconds=5),
     )
 
 

@@ -26,7 +26,7 @@ from labelstudio_sam2.sam2_api import routes as sam2_api
 from labelstudio_sam2.sam2_api.access import Access
 from labelstudio_sam2.sam2_api.inputs import ImageInputs
 from labelstudio_sam2.sam2_api.segment_anything2 import SegmentAnything2
-from labelstudio_sam2.segmenter.device_queue import DeviceQueue
+from labelstudio_sam2.segmenter.device_schedule import DeviceSchedule
 from labelstudio_sam2.segmenter.embedding_cache import EmbeddingCache
 from labelstudio_sam2.segmenter.embedding_disk import EmbeddingDisk
 from labelstudio_sam2.segmenter.models import Models, extra_specs, load_model
@@ -128,7 +128,7 @@ class _Device:
 
     def __init__(self, settings: Settings) -> None:
         self.cache: EmbeddingCache[Sam2Embedding] = EmbeddingCache(settings.embedding_cache_mb * 2**20)
-        self.queue = DeviceQueue(max_waiting=settings.max_waiting, wait_seconds=settings.request_seconds)
+        self.queue = DeviceSchedule(max_waiting=settings.max_waiting, wait_seconds=settings.request_seconds)
         self.disk = _disk(settings)
         self._settings = settings
         self._any_model: weakref.WeakSet[Model[Sam2Embedding]] = weakref.WeakSet()

@@ -17,7 +17,7 @@ from labelstudio_sam2.images.source import ImageSource
 from labelstudio_sam2.labelstudio.assistant import Assistant
 from labelstudio_sam2.sam2_api.inputs import ImageInputs
 from labelstudio_sam2.sam2_api.segment_anything2 import SegmentAnything2
-from labelstudio_sam2.segmenter.device_queue import DeviceQueue
+from labelstudio_sam2.segmenter.device_schedule import DeviceSchedule
 from labelstudio_sam2.segmenter.embedding_cache import EmbeddingCache
 from labelstudio_sam2.segmenter.models import Models
 from labelstudio_sam2.segmenter.segmenter import Segmenter
@@ -33,7 +33,7 @@ class CountingModel:
         self._model = model
         self.embedded = 0
 
-    def embed(self, image: Any) -> Any:
+    def embed(self, image: Any, step_aside: Callable[[], None]) -> Any:
         self.embedded += 1
         return self._model.embed(image)
 
@@ -53,7 +53,7 @@ def client(model: CountingModel, picture_server: Any, disc_and_box: Any) -> Flas
         lambda: model,
         model_version="nano@test",
         cache=EmbeddingCache(2**26),
-        device=DeviceQueue(max_waiting=8, wait_seconds=10),
+        device=DeviceSchedule(max_waiting=8, wait_seconds=10),
     )
     segmenter.start().join()
     model.embedded = 0  # the warm-up is not a picture

@@ -13,7 +13,7 @@ from PIL import Image
 
 from labelstudio_sam2.sam2_api.inputs import ImageInputs
 from labelstudio_sam2.sam2_api.segment_anything2 import SegmentAnything2
-from labelstudio_sam2.segmenter.device_queue import DeviceQueue
+from labelstudio_sam2.segmenter.device_schedule import DeviceSchedule
 from labelstudio_sam2.segmenter.embedding_cache import EmbeddingCache
 from labelstudio_sam2.segmenter.prompt import Prompt, Segmentation
 from labelstudio_sam2.segmenter.segmenter import Segmenter
@@ -51,7 +51,7 @@ class FakeModel:
     multimask: list[bool] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def embed(self, image: NDArray[np.uint8]) -> FakeEmbedding:
+    def embed(self, image: NDArray[np.uint8], step_aside: Callable[[], None]) -> FakeEmbedding:
         self.embedded.append(int(image[0, 0, 0]))
         return FakeEmbedding(int(image[0, 0, 0]), (image.shape[0], image.shape[1]))
 
@@ -84,7 +84,7 @@ def make_segmenter() -> Callable[..., Segmenter[Any]]:
             lambda: model,
             model_version="fake@1",
             cache=EmbeddingCache(max_bytes),
-            device=DeviceQueue(max_waiting=100, wait_seconds=10),
+            device=DeviceSchedule(max_waiting=100, wait_seconds=10),
         )
         segmenter.start().join()
         return segmenter

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from pycocotools import mask as coco
 
 from labelstudio_sam2.errors import ModelUnavailableError
-from labelstudio_sam2.segmenter.device_queue import DeviceQueue
+from labelstudio_sam2.segmenter.device_schedule import DeviceSchedule
 from labelstudio_sam2.segmenter.embedding_cache import EmbeddingCache
 from labelstudio_sam2.segmenter.segmenter import Segmenter
 
@@ -493,7 +493,7 @@ def _segmenter(load: Callable[[], Any]) -> Segmenter[Any]:
         load,
         model_version="tiny@test",
         cache=EmbeddingCache(2**26),
-        device=DeviceQueue(max_waiting=2, wait_seconds=5),
+        device=DeviceSchedule(max_waiting=2, wait_seconds=5),
     )
 
 

@@ -1,13 +1,14 @@
 """Fakes for what a GPU would do."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
 
-from labelstudio_sam2.segmenter.device_queue import DeviceQueue
+from labelstudio_sam2.segmenter.device_schedule import DeviceSchedule
 from labelstudio_sam2.segmenter.embedding_cache import DamagedEmbeddingError, EmbeddingCache
 from labelstudio_sam2.segmenter.prompt import Image, Prompt, Segmentation
 from labelstudio_sam2.segmenter.segmenter import Segmenter
@@ -34,7 +35,7 @@ class FakeModel:
         on_from_bytes: Called before bytes are made into an embedding.
         embedding_format: As a model's.
         freed: How often memory was given back.
-        inside: Calls of the model that run now; more than one at a time is an error of the queue.
+        inside: Calls of the model that run now; more than one at a time is an error of the schedule.
     """
 
     embedded: list[int] = field(default_factory=list)
@@ -47,24 +48,20 @@ class FakeModel:
     freed: int = 0
     inside: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(1))
 
-    def embed(self, image: Image) -> FakeEmbedding:
-        assert self.inside.acquire(blocking=False), "two threads on the device"
-        try:
+    def embed(self, image: Image, step_aside: Callable[[], None]) -> FakeEmbedding:
+        with self._alone():
             self.on_embed()
+        step_aside()
+        with self._alone():
             self.embedded.append(int(image[0, 0, 0]))
-            return FakeEmbedding(int(image[0, 0, 0]))
-        finally:
-            self.inside.release()
+        return FakeEmbedding(int(image[0, 0, 0]))
 
     def predict(self, embedding: FakeEmbedding, prompt: Prompt, *, multimask_output: bool) -> Segmentation:
-        assert self.inside.acquire(blocking=False), "two threads on the device"
-        try:
+        with self._alone():
             self.on_predict()
             self.multimask.append(multimask_output)
-            score = np.array([embedding.gray / 100], np.float32)
-            return Segmentation(low_res_logits=np.zeros((1, 4, 4), np.float32), scores=score, size_hw=(6, 8))
-        finally:
-            self.inside.release()
+        score = np.array([embedding.gray / 100], np.float32)
+        return Segmentation(low_res_logits=np.zeros((1, 4, 4), np.float32), scores=score, size_hw=(6, 8))
 
     def to_bytes(self, embedding: FakeEmbedding, key: str) -> bytes:
         self.on_to_bytes()
@@ -79,6 +76,14 @@ class FakeModel:
 
     def free_memory(self) -> None:
         self.freed += 1
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        assert self.inside.acquire(blocking=False), "two threads on the device"
+        try:
+            yield
+        finally:
+            self.inside.release()
 
 
 @dataclass
@@ -117,8 +122,8 @@ def segmenter(model: FakeModel) -> Segmenter[FakeEmbedding]:
     segmenter: Segmenter[FakeEmbedding] = Segmenter(
         lambda: model,
         model_version="fake@1",
-        cache=EmbeddingCache(1000),
-        device=DeviceQueue(max_waiting=100, wait_seconds=10),
+        cache=EmbeddingCache(1000, prefetch_max_bytes=300),
+        device=DeviceSchedule(max_waiting=100, wait_seconds=10),
     )
     segmenter.start().join()
     model.embedded.clear()  # the warm-up is not a picture

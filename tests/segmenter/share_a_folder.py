@@ -8,12 +8,13 @@ at last the grays that were answered.
 
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from labelstudio_sam2.segmenter.device_queue import DeviceQueue
+from labelstudio_sam2.segmenter.device_schedule import DeviceSchedule
 from labelstudio_sam2.segmenter.embedding_cache import EmbeddingCache
 from labelstudio_sam2.segmenter.embedding_disk import EmbeddingDisk
 from labelstudio_sam2.segmenter.prompt import Image, Prompt, Segmentation
@@ -34,7 +35,7 @@ class Model:
     def __init__(self, release: Path) -> None:
         self._release = release
 
-    def embed(self, image: Image) -> Embedding:
+    def embed(self, image: Image, step_aside: Callable[[], None]) -> Embedding:
         gray = int(image[0, 0, 0])
         if gray:  # 0 is the warm-up's
             say("embeds", gray)
@@ -73,7 +74,7 @@ def main(folder: str, lock_seconds: str, release: str, *grays: str) -> None:
         lambda: Model(Path(release)),
         model_version="fake@1",
         cache=EmbeddingCache(1000),
-        device=DeviceQueue(max_waiting=10, wait_seconds=600),
+        device=DeviceSchedule(max_waiting=10, wait_seconds=600),
         disk=EmbeddingDisk(Path(folder), 10_000, lock_seconds=float(lock_seconds)),
         wait_seconds=600,
     )

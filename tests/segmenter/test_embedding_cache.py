@@ -38,3 +38,63 @@ def test_nothing_is_left_when_it_is_cleared() -> None:
     cache.clear()
 
     assert (cache.stats().entries, cache.stats().nbytes, cache.stats().evictions) == (0, 0, 2)
+
+
+def test_what_was_prefetched_evicts_only_its_like_beyond_its_share() -> None:
+    cache: EmbeddingCache[Sized] = EmbeddingCache(200, prefetch_max_bytes=80)
+    for key in ("clicked on", "clicked on too", "and this"):
+        cache.put(key, Sized(40))
+
+    for number in range(10):
+        cache.put(f"ahead {number}", Sized(40), prefetched=True)
+
+    assert [cache.peek(key) is not None for key in ("clicked on", "clicked on too", "and this")] == [True] * 3
+    assert [number for number in range(10) if cache.peek(f"ahead {number}")] == [8, 9]
+    assert (cache.stats().entries, cache.stats().prefetched, cache.stats().nbytes) == (5, 2, 200)
+
+
+def test_what_was_prefetched_may_take_the_place_of_the_longest_unused() -> None:
+    cache: EmbeddingCache[Sized] = EmbeddingCache(120, prefetch_max_bytes=40)
+    for key in "abc":
+        cache.put(key, Sized(40))
+
+    cache.put("ahead", Sized(40), prefetched=True)
+
+    assert [cache.peek(key) is not None for key in ("a", "b", "c", "ahead")] == [False, True, True, True]
+
+
+def test_once_asked_for_it_is_like_any_other() -> None:
+    cache: EmbeddingCache[Sized] = EmbeddingCache(160, prefetch_max_bytes=40)
+    cache.put("ahead", Sized(40), prefetched=True)
+
+    assert cache.get("ahead") is not None
+    cache.put("the next", Sized(40), prefetched=True)
+
+    assert cache.peek("ahead") is not None
+    assert cache.stats().prefetched == 1
+
+
+def test_prefetching_what_is_in_use_does_not_degrade_it() -> None:
+    cache: EmbeddingCache[Sized] = EmbeddingCache(160, prefetch_max_bytes=40)
+    cache.put("a", Sized(40))
+
+    cache.put("a", Sized(40), prefetched=True)
+
+    assert (cache.stats().entries, cache.stats().prefetched) == (1, 0)
+
+
+def test_a_click_on_a_large_picture_takes_the_place_of_what_nobody_asked_for() -> None:
+    cache: EmbeddingCache[Sized] = EmbeddingCache(100, prefetch_max_bytes=50)
+    cache.put("ahead", Sized(40), prefetched=True)
+
+    cache.put("large", Sized(90))
+
+    assert (cache.peek("large") is not None, cache.peek("ahead")) == (True, None)
+
+
+def test_nothing_is_prefetched_without_a_share_for_it() -> None:
+    cache: EmbeddingCache[Sized] = EmbeddingCache(100)
+
+    cache.put("ahead", Sized(40), prefetched=True)
+
+    assert (cache.stats().entries, cache.stats().skipped) == (0, 1)

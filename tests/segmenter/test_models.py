@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from labelstudio_sam2.errors import ModelLoadingError, ModelUnavailableError, UnknownModelError
-from labelstudio_sam2.segmenter.device_queue import DeviceQueue
+from labelstudio_sam2.segmenter.device_schedule import DeviceSchedule
 from labelstudio_sam2.segmenter.embedding_cache import EmbeddingCache
 from labelstudio_sam2.segmenter.models import Models, extra_specs
 from labelstudio_sam2.segmenter.segmenter import Segmenter
@@ -19,7 +19,7 @@ def make_segmenter(load: Callable[[], Any], name: str = "tiny", cache: Embedding
         load,
         model_version=name,
         cache=cache or EmbeddingCache(1000),
-        device=DeviceQueue(max_waiting=4, wait_seconds=5),
+        device=DeviceSchedule(max_waiting=4, wait_seconds=5),
     )
 
 

@@ -7,6 +7,7 @@ import weakref
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
@@ -17,9 +18,9 @@ from omegaconf import OmegaConf
 from sam2.build_sam import build_sam2
 from sam2.sam2_image_predictor import SAM2ImagePredictor
 
-from labelstudio_sam2.errors import GpuMemoryError, ModelUnavailableError
+from labelstudio_sam2.errors import BusyError, GpuMemoryError, ModelUnavailableError
 from labelstudio_sam2.segmenter.embedding_cache import DamagedEmbeddingError
-from labelstudio_sam2.segmenter.prompt import FloatArray, Image, Mask, Prompt
+from labelstudio_sam2.segmenter.prompt import FloatArray, Image, Mask, Prompt, Segmentation
 from labelstudio_sam2.segmenter.sam2_model import Sam2Embedding, Sam2Model, _checksum, load_sam2
 from labelstudio_sam2.segmenter.zoo import MODELS
 
@@ -245,6 +246,34 @@ def test_threads_with_two_pictures_each_get_their_own_mask(nano: Sam2Model) -> N
             np.testing.assert_allclose(answer, alone, rtol=1e-3, atol=1e-3)
 
 
+def test_clicks_between_two_blocks_of_the_encoder_change_nothing_in_either(nano: Sam2Model) -> None:
+    image = paint(TOP_RIGHT)
+    embedding = nano.embed(image)
+    expected = nano.predict(embedding, click(220, 60), multimask_output=True)
+    answers: list[Segmentation] = []
+
+    def step_aside() -> None:
+        with ThreadPoolExecutor(1) as thread:  # as in the server, where clicks have threads of their own
+            answers.append(thread.submit(nano.predict, embedding, click(220, 60), multimask_output=True).result())
+
+    again = nano.embed(image, step_aside)
+
+    assert len(answers) == 9  # one for each block
+    for answer in answers:
+        np.testing.assert_array_equal(answer.low_res_logits, expected.low_res_logits)
+    assert torch.equal(again.image_embed, embedding.image_embed)
+
+
+def test_what_stepping_aside_raises_ends_the_embedding_and_not_the_next(nano: Sam2Model) -> None:
+    def step_aside() -> None:
+        raise BusyError("made up")
+
+    with pytest.raises(BusyError):
+        nano.embed(paint(TOP_RIGHT), step_aside)
+
+    nano.embed(paint(TOP_RIGHT))
+
+
 def test_embedding_and_predicting_write_nothing_into_the_weights(nano: Sam2Model) -> None:
     before = {name: tensor.clone() for name, tensor in nano._net.state_dict().items()}
 
@@ -291,6 +320,7 @@ class FullDevice(torch.nn.Module):
     """A net whose device is full: fails half-way, as torch does, with a tensor already made."""
 
     image_size = 256
+    image_encoder = SimpleNamespace(trunk=SimpleNamespace(blocks=()))
     made: weakref.ref[torch.Tensor]
 
     def forward_image(self, pixels: torch.Tensor) -> NoReturn:

@@ -14,7 +14,7 @@ from labelstudio_sam2.errors import (
     ModelLoadingError,
     ModelUnavailableError,
 )
-from labelstudio_sam2.segmenter.device_queue import DeviceQueue
+from labelstudio_sam2.segmenter.device_schedule import DeviceSchedule
 from labelstudio_sam2.segmenter.embedding_cache import EmbeddingCache
 from labelstudio_sam2.segmenter.embedding_disk import EmbeddingDisk
 from labelstudio_sam2.segmenter.prompt import Prompt
@@ -341,6 +341,94 @@ def test_a_full_gpu_is_emptied_for_an_embedding_from_disk(model: Any, make_pictu
     assert (model.freed, model.embedded) == (1, [40])
 
 
+def test_a_prefetched_picture_is_there_at_the_first_click(segmenter: Any, model: Any, make_picture: Any) -> None:
+    picture = make_picture(40)
+
+    segmenter.prefetch(picture)
+    assert segmenter.cache_stats()["device"].prefetched == 1
+    segmenter.prefetch(picture)
+    segmenter.segment(picture, [CLICK])
+
+    assert (model.embedded, picture.loaded) == ([40], 1)
+    assert segmenter.cache_stats()["device"].prefetched == 0
+
+
+def test_a_click_goes_first_while_another_picture_is_being_prefetched(
+    segmenter: Any, model: Any, make_picture: Any
+) -> None:
+    segmenter.embed(make_picture(10))
+    order = []
+    begun, clicked = threading.Event(), threading.Event()
+
+    def begin() -> None:
+        begun.set()
+        assert clicked.wait(5)
+
+    model.on_embed = begin
+    model.on_predict = lambda: order.append(("predict", list(model.embedded)))
+    with ThreadPoolExecutor(2) as threads:
+        ahead = threads.submit(segmenter.prefetch, make_picture(20))
+        assert begun.wait(5)
+        click = threads.submit(segmenter.segment, make_picture(10), [CLICK])
+        _until(lambda: segmenter._device.waiting == 1)
+        clicked.set()
+        click.result(5)
+        ahead.result(5)
+
+    assert order == [("predict", [10])]  # before the other picture's embedding was done
+    assert model.embedded == [10, 20]
+
+
+def test_a_click_on_a_picture_that_is_being_prefetched_waits_for_it_and_owns_it(
+    segmenter: Any, model: Any, make_picture: Any
+) -> None:
+    begun, clicked = threading.Event(), threading.Event()
+
+    def begin() -> None:
+        begun.set()
+        assert clicked.wait(5)
+
+    model.on_embed = begin
+    picture = make_picture(40)
+    with ThreadPoolExecutor(2) as threads:
+        ahead = threads.submit(segmenter.prefetch, picture)
+        assert begun.wait(5)
+        click = threads.submit(segmenter.segment, picture, [CLICK])
+        _until(lambda: segmenter._clicked)
+        clicked.set()
+        assert [segmentation.score for segmentation in click.result(5)] == pytest.approx([0.4])
+        ahead.result(5)
+
+    assert (model.embedded, picture.loaded) == ([40], 1)
+    assert segmenter.cache_stats()["device"].prefetched == 0
+    assert not segmenter._clicked
+
+
+def test_a_prefetch_that_does_not_fit_gives_up_and_evicts_nothing(
+    segmenter: Any, model: Any, make_picture: Any
+) -> None:
+    segmenter.embed(make_picture(10))
+    failures = iter([GpuMemoryError("8 MiB wanted")])
+    model.on_embed = lambda: _raise_next(failures)
+
+    with pytest.raises(GpuMemoryError):
+        segmenter.prefetch(make_picture(20))
+
+    assert (model.freed, segmenter.cache_stats()["device"].entries) == (0, 1)
+    segmenter.segment(make_picture(20), [CLICK])
+    assert model.embedded == [10, 20]
+
+
+def test_what_is_prefetched_from_disk_is_still_nobodys(model: Any, make_picture: Any, tmp_path: Path) -> None:
+    _started(model, tmp_path).embed(make_picture(40))
+    segmenter = _started(model, tmp_path, cache=EmbeddingCache(1000, prefetch_max_bytes=300))
+
+    segmenter.prefetch(make_picture(40))
+
+    assert model.embedded == [40]
+    assert segmenter.cache_stats()["device"].prefetched == 1
+
+
 class _Settling(Segmenter[Any]):
     """One that returns from `embed` when the file is written."""
 
@@ -364,7 +452,7 @@ def _started(
         lambda: model,
         model_version=version,
         cache=cache or EmbeddingCache(1000),
-        device=DeviceQueue(max_waiting=100, wait_seconds=5),
+        device=DeviceSchedule(max_waiting=100, wait_seconds=5),
         disk=EmbeddingDisk(folder, 10_000),
     )
     warmed_up = len(model.embedded)
@@ -383,7 +471,7 @@ def _segmenter(
         load_model,
         model_version=version,
         cache=cache or EmbeddingCache(1000),
-        device=DeviceQueue(max_waiting=8, wait_seconds=5),
+        device=DeviceSchedule(max_waiting=8, wait_seconds=5),
         wait_seconds=wait_seconds,
     )
 
@@ -398,3 +486,11 @@ def _raising(error: Exception) -> Callable[[], Any]:
 def _raise_next(errors: Any) -> None:
     for error in errors:
         raise error
+
+
+def _until(condition: Callable[[], object]) -> None:
+    for _ in range(500):
+        if condition():
+            return
+        threading.Event().wait(0.01)
+    pytest.fail("it never came true")

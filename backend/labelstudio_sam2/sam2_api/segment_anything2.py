@@ -16,7 +16,7 @@ from labelstudio_sam2.recently_used import RecentlyUsed
 from labelstudio_sam2.sam2_api.inputs import ArrayPicture, ImageInputs, is_empty
 from labelstudio_sam2.sam2_api.logits import LogitsMemory
 from labelstudio_sam2.sam2_api.prompts import mask_inputs_from, prompt_from_points, prompts_from
-from labelstudio_sam2.segmenter.device_queue import DeviceQueue
+from labelstudio_sam2.segmenter.device_schedule import DeviceSchedule
 from labelstudio_sam2.segmenter.embedding_cache import EmbeddingCache
 from labelstudio_sam2.segmenter.models import load_model
 from labelstudio_sam2.segmenter.prompt import LOGITS_LIMIT, MASK_THRESHOLD, FloatArray, Prompt, Segmentation
@@ -127,7 +127,7 @@ class SegmentAnything2:
             lambda: load_model(spec, Path(weights_dir), device=device, precision=precision),
             model_version=model_version(spec, precision),
             cache=EmbeddingCache(embedding_cache_mb * 2**20),
-            device=DeviceQueue(max_waiting=MAX_WAITING, wait_seconds=WAIT_SECONDS),
+            device=DeviceSchedule(max_waiting=MAX_WAITING, wait_seconds=WAIT_SECONDS),
             wait_seconds=WAIT_SECONDS,
         )
         segmenter.start().join()

@@ -37,6 +37,7 @@ class CacheStats:
         misses: Times that it was not.
         evictions: Embeddings that had to go.
         skipped: Embeddings that were not kept: too large for the tier, or the disk was full, read-only or too slow.
+        prefetched: Of the entries, those that nobody has asked for yet.
     """
 
     entries: int
@@ -46,84 +47,101 @@ class CacheStats:
     misses: int
     evictions: int
     skipped: int = 0
+    prefetched: int = 0
 
 
 class EmbeddingCache(Generic[E]):
     """The most recently used embeddings, up to a number of bytes. Thread-safe.
 
+    What was prefetched has a part of it for itself until somebody asks for it, so that it never takes the place of what
+    is being clicked on.
+
     Embeddings are immutable values, so one that is evicted while a request computes with it stays valid for that
     request.
+
+    Args:
+        max_bytes: What all may take.
+        prefetch_max_bytes: What those may take that nobody has asked for yet; never more than half of `max_bytes`.
     """
 
-    def __init__(self, max_bytes: int) -> None:
+    def __init__(self, max_bytes: int, prefetch_max_bytes: int = 0) -> None:
         self._max_bytes = max_bytes
         self._lock = threading.Lock()
-        self._entries: OrderedDict[str, E] = OrderedDict()
-        self._nbytes = 0
+        self._used: _Entries[E] = _Entries(max_bytes)
+        self._prefetched: _Entries[E] = _Entries(min(prefetch_max_bytes, max_bytes // 2))
         self._hits = self._misses = self._evictions = self._skipped = 0
         self._has_warned = False
 
     def get(self, key: str) -> E | None:
         """Return the embedding and mark it as just used, or None."""
         with self._lock:
-            embedding = self._entries.get(key)
+            embedding = self._used.pop(key)
+            if embedding is None:
+                embedding = self._prefetched.pop(key)
             if embedding is None:
                 self._misses += 1
                 return None
             self._hits += 1
-            self._entries.move_to_end(key)
+            self._used.add(key, embedding)
             return embedding
 
     def peek(self, key: str) -> E | None:
         """Return the embedding or None, leaving order and figures alone."""
         with self._lock:
-            return self._entries.get(key)
+            embedding = self._used.get(key)
+            return self._prefetched.get(key) if embedding is None else embedding
 
-    def put(self, key: str, embedding: E) -> None:
+    def put(self, key: str, embedding: E, *, prefetched: bool = False) -> None:
         """Keep an embedding; the least recently used ones go to make room.
 
-        One larger than everything is not kept; the first such is warned of.
+        One that is larger than all it may go to is not kept; the first such is warned of.
+
+        Args:
+            key: Names it.
+            embedding: What to keep.
+            prefetched: Nobody has asked for it yet.
         """
         with self._lock:
-            previous = self._entries.pop(key, None)
-            if previous is not None:
-                self._nbytes -= previous.nbytes
-            if embedding.nbytes > self._max_bytes:
+            was_used = self._used.pop(key) is not None
+            self._prefetched.pop(key)
+            entries = self._prefetched if prefetched and not was_used else self._used
+            if embedding.nbytes > entries.max_bytes:
                 self._skipped += 1
-                self._warn(embedding.nbytes)
+                if entries is self._used:
+                    self._warn(embedding.nbytes)
                 return
-            self._entries[key] = embedding
-            self._nbytes += embedding.nbytes
-            while self._nbytes > self._max_bytes:
-                _, evicted = self._entries.popitem(last=False)
-                self._nbytes -= evicted.nbytes
+            entries.add(key, embedding)
+            while entries.nbytes > entries.max_bytes:
+                entries.pop_oldest()
+                self._evictions += 1
+            while self._used.nbytes + self._prefetched.nbytes > self._max_bytes:
+                (self._used if len(self._used) > 1 else self._prefetched).pop_oldest()
                 self._evictions += 1
 
     def drop(self, prefix: str) -> None:
         """Forget every embedding whose key starts so."""
         with self._lock:
-            for key in [key for key in self._entries if key.startswith(prefix)]:
-                self._nbytes -= self._entries.pop(key).nbytes
-                self._evictions += 1
+            for entries in (self._used, self._prefetched):
+                for key in entries.keys_with(prefix):
+                    entries.pop(key)
+                    self._evictions += 1
 
     def clear(self) -> None:
         """Forget everything, to give the device's memory back."""
-        with self._lock:
-            self._evictions += len(self._entries)
-            self._entries.clear()
-            self._nbytes = 0
+        self.drop("")
 
     def stats(self) -> CacheStats:
         """Return the figures of this moment."""
         with self._lock:
             return CacheStats(
-                entries=len(self._entries),
-                nbytes=self._nbytes,
+                entries=len(self._used) + len(self._prefetched),
+                nbytes=self._used.nbytes + self._prefetched.nbytes,
                 max_bytes=self._max_bytes,
                 hits=self._hits,
                 misses=self._misses,
                 evictions=self._evictions,
                 skipped=self._skipped,
+                prefetched=len(self._prefetched),
             )
 
     def _warn(self, nbytes: int) -> None:
@@ -134,3 +152,34 @@ class EmbeddingCache(Generic[E]):
                 self._max_bytes / 2**20,
             )
         self._has_warned = True
+
+
+class _Entries(Generic[E]):
+    """Embeddings by key, the least recently added first, and what they take."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self.max_bytes = max_bytes
+        self.nbytes = 0
+        self._entries: OrderedDict[str, E] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def get(self, key: str) -> E | None:
+        return self._entries.get(key)
+
+    def keys_with(self, prefix: str) -> list[str]:
+        return [key for key in self._entries if key.startswith(prefix)]
+
+    def add(self, key: str, embedding: E) -> None:
+        self._entries[key] = embedding
+        self.nbytes += embedding.nbytes
+
+    def pop(self, key: str) -> E | None:
+        embedding = self._entries.pop(key, None)
+        self.nbytes -= 0 if embedding is None else embedding.nbytes
+        return embedding
+
+    def pop_oldest(self) -> None:
+        _, embedding = self._entries.popitem(last=False)
+        self.nbytes -= embedding.nbytes

@@ -10,7 +10,9 @@ would switch them for the whole process, under other threads' feet.
 import json
 import pickle
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
@@ -33,6 +35,7 @@ from labelstudio_sam2.segmenter.zoo import ModelSpec
 
 P = ParamSpec("P")
 R = TypeVar("R")
+T = TypeVar("T")
 
 StoredPrecision: TypeAlias = Literal["fp16", "fp32"]
 
@@ -41,6 +44,8 @@ _FORMAT = 1
 other bytes: what is on disk from before is then no longer found."""
 _MEAN_RGB = (0.485, 0.456, 0.406)
 _STD_RGB = (0.229, 0.224, 0.225)
+_STEP_ASIDE: ContextVar[Callable[[], None]] = ContextVar("step_aside", default=lambda: None)
+"""What the `embed` of this thread was told to call between two blocks of the image encoder."""
 _NO_POINT = np.array([-1], np.int32)
 _BOX_LABELS = np.array([2, 3], np.int32)
 """SAM's labels for the top left and the bottom right corner of a box."""
@@ -154,7 +159,10 @@ class Sam2Model:
         self.device = _choose_device(device)
         self.precision = _choose_precision(precision, self.device)
         self.stored_precision = stored_precision
-        self._net: Any = _move(net, self.device)
+        moved: Any = _move(net, self.device)
+        self._net = moved
+        for block in moved.image_encoder.trunk.blocks:
+            block.register_forward_pre_hook(lambda *_: _STEP_ASIDE.get()())
 
     @classmethod
     def from_config(
@@ -187,17 +195,18 @@ class Sam2Model:
         return f"{_FORMAT}-{self.precision}-{self.stored_precision}"
 
     @_with_gpu_memory_error
-    def embed(self, image: Image) -> Sam2Embedding:
+    def embed(self, image: Image, step_aside: Callable[[], None] = lambda: None) -> Sam2Embedding:
         """Run the image encoder. Slow, once per image.
 
         Args:
             image: (H, W, 3) uint8 RGB.
+            step_aside: Called between two blocks of the encoder; what it raises passes through.
 
         Raises:
             GpuMemoryError: It does not fit.
         """
         # Both modes are a thread's own: entered here, they hold in whichever thread calls.
-        with torch.inference_mode(), self._autocast():
+        with torch.inference_mode(), self._autocast(), _set_for_this_thread(_STEP_ASIDE, step_aside):
             pixels = _preprocess(image, self._net.image_size).to(self.device)
             levels = self._net.forward_image(pixels)["backbone_fpn"][-self._net.num_feature_levels :]
             *high_res_feats, image_embed = levels
@@ -345,6 +354,15 @@ def _build(config_path: Path) -> torch.nn.Module:
     if not isinstance(net, torch.nn.Module):
         raise ModelUnavailableError(f"{config_path} describes a {type(net).__name__}, no SAM 2 model")
     return net
+
+
+@contextmanager
+def _set_for_this_thread(variable: ContextVar[T], value: T) -> Iterator[None]:
+    token = variable.set(value)
+    try:
+        yield
+    finally:
+        variable.reset(token)
 
 
 def _read_state_dict(checkpoint: Path) -> Mapping[str, Any]:

@@ -3,15 +3,16 @@
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Generic, Literal, Protocol, TypeVar
 
 import numpy as np
 
 from labelstudio_sam2.errors import BackendError, BusyError, GpuMemoryError, ModelLoadingError, ModelUnavailableError
-from labelstudio_sam2.segmenter.device_queue import DeviceQueue
+from labelstudio_sam2.segmenter.device_schedule import DeviceSchedule, Urgency
 from labelstudio_sam2.segmenter.embedding_cache import CacheStats, Embedding, EmbeddingCache
 from labelstudio_sam2.segmenter.embedding_disk import EmbeddingDisk
 from labelstudio_sam2.segmenter.prompt import Image, Prompt, Segmentation
@@ -44,8 +45,12 @@ class Model(Protocol[E]):
         """Names all that makes an embedding another one, beside picture and checkpoint; part of its key on disk."""
         ...
 
-    def embed(self, image: Image) -> E:
-        """Run the image encoder. Slow, once per picture."""
+    def embed(self, image: Image, step_aside: Callable[[], None]) -> E:
+        """Run the image encoder. Slow, once per picture.
+
+        Calls `step_aside` now and then: other calls of the model may run meanwhile, in other threads. What that raises
+        passes through.
+        """
         ...
 
     def predict(self, embedding: E, prompt: Prompt, *, multimask_output: bool) -> Segmentation:
@@ -84,7 +89,7 @@ class Segmenter(Generic[E]):
         *,
         model_version: str,
         cache: EmbeddingCache[E],
-        device: DeviceQueue,
+        device: DeviceSchedule,
         disk: EmbeddingDisk | None = None,
         wait_seconds: float = 60,
     ) -> None:
@@ -98,6 +103,8 @@ class Segmenter(Generic[E]):
         self._failure: str | None = None
         self._flights: SingleFlight[str, E] = SingleFlight()
         self._readings: SingleFlight[str, E | None] = SingleFlight()
+        self._counting = threading.Lock()
+        self._clicked: Counter[str] = Counter()  # requests that wait for a picture's embedding, by its key
 
     def start(self) -> threading.Thread:
         """Load the model in the background; until it is there `segment` raises `ModelLoadingError`."""
@@ -156,9 +163,12 @@ class Segmenter(Generic[E]):
             if time.monotonic() > deadline:
                 raise BusyError(f"{len(prompts)} objects took longer than {self._wait_seconds:g} s")
             multimask = prompt.is_ambiguous if multimask_output is None else multimask_output
-            segmentations.append(
-                self._on_device(lambda: model.predict(embedding, prompt, multimask_output=multimask))  # noqa: B023  called at once
-            )
+            with self._device.turn(lambda: Urgency.PREDICT):
+                segmentations.append(
+                    self._with_memory(
+                        partial(model.predict, embedding, prompt, multimask_output=multimask), is_clicked=lambda: True
+                    )
+                )
         return segmentations
 
     def embed(self, picture: Picture) -> E:
@@ -173,7 +183,20 @@ class Segmenter(Generic[E]):
         cached = self._cache.get(key)
         if cached is not None:
             return cached
-        return self._flights.do(key, lambda: self._find_or_embed(key, picture), timeout_seconds=self._wait_seconds)
+        with self._waiting_for(key):
+            return self._flights.do(key, lambda: self._find_or_embed(key, picture), timeout_seconds=self._wait_seconds)
+
+    def prefetch(self, picture: Picture) -> None:
+        """Embed a picture that nobody has asked for yet, when nobody else wants the device. Slow.
+
+        Clicks go first, even while this embeds. A click on this very picture makes it as urgent as any other.
+
+        Raises:
+            BackendError: As `segment`; but where the device's memory is full, nothing is given up for this picture.
+        """
+        key = self._key(picture.sha256)
+        if self._cache.peek(key) is None:
+            self._flights.do(key, lambda: self._find_or_embed(key, picture), timeout_seconds=self._wait_seconds)
 
     def cached(self, sha256: str) -> E | None:
         """Return the embedding of the picture with this content if it is cached, and mark it as just used.
@@ -184,7 +207,10 @@ class Segmenter(Generic[E]):
         """
         key = self._key(sha256)
         embedding = self._cache.get(key)
-        return self._kept(key) if embedding is None else embedding
+        if embedding is not None:
+            return embedding
+        with self._waiting_for(key):
+            return self._kept(key)
 
     def _key(self, sha256: str) -> str:
         return f"{self.model_version}:{sha256}"
@@ -199,9 +225,9 @@ class Segmenter(Generic[E]):
         disk_key = self._disk_key(key, model)
         with ExitStack() as until_written:
             until_written.enter_context(self._disk.alone(disk_key))
-            embedding = self._disk.peek(disk_key, partial(self._from_bytes, model, disk_key))
+            embedding = self._disk.peek(disk_key, partial(self._from_bytes, model, key))
             if embedding is not None:  # another process was faster
-                self._cache.put(key, embedding)
+                self._keep(key, embedding)
                 return embedding
             embedding = self._embed(key, model, picture)
             to_bytes = partial(model.to_bytes, embedding, disk_key)
@@ -211,8 +237,9 @@ class Segmenter(Generic[E]):
     def _embed(self, key: str, model: Model[E], picture: Picture) -> E:
         image = picture.load()
         started = time.perf_counter()
-        embedding = self._on_device(lambda: model.embed(image))
-        self._cache.put(key, embedding)
+        with self._device.turn(lambda: Urgency.EMBED if self._is_clicked(key) else Urgency.PREFETCH) as step_aside:
+            embedding = self._with_memory(lambda: model.embed(image, step_aside), lambda: self._is_clicked(key))
+        self._keep(key, embedding)
         logger.info("embedded a picture", extra={"seconds": round(time.perf_counter() - started, 3)})
         return embedding
 
@@ -228,27 +255,43 @@ class Segmenter(Generic[E]):
         if embedding is not None:
             return embedding
         disk_key = self._disk_key(key, model)
-        embedding = disk.get(disk_key, partial(self._from_bytes, model, disk_key))
+        embedding = disk.get(disk_key, partial(self._from_bytes, model, key))
         if embedding is not None:
-            self._cache.put(key, embedding)
+            self._keep(key, embedding)
         return embedding
 
-    def _from_bytes(self, model: Model[E], disk_key: str, data: bytes) -> E:
-        return self._with_memory(lambda: model.from_bytes(data, disk_key))
+    def _keep(self, key: str, embedding: E) -> None:
+        self._cache.put(key, embedding, prefetched=not self._is_clicked(key))
+
+    @contextmanager
+    def _waiting_for(self, key: str) -> Iterator[None]:
+        """Say for the length of the block that a request waits for this embedding."""
+        with self._counting:
+            self._clicked[key] += 1
+        try:
+            yield
+        finally:
+            with self._counting:
+                self._clicked[key] -= 1
+                self._clicked += Counter()  # drops keys at 0
+
+    def _is_clicked(self, key: str) -> bool:
+        return key in self._clicked
+
+    def _from_bytes(self, model: Model[E], key: str, data: bytes) -> E:
+        disk_key = self._disk_key(key, model)
+        return self._with_memory(lambda: model.from_bytes(data, disk_key), lambda: self._is_clicked(key))
 
     def _disk_key(self, key: str, model: Model[E]) -> str:
         return f"{model.embedding_format}:{key}"
 
-    def _on_device(self, call: Callable[[], T]) -> T:
-        """Run one call of the model on the device, when it is free."""
-        with self._device.turn():
-            return self._with_memory(call)
-
-    def _with_memory(self, call: Callable[[], T]) -> T:
-        """Make a call that needs device memory; once more with emptied caches if that was full."""
+    def _with_memory(self, call: Callable[[], T], is_clicked: Callable[[], bool]) -> T:
+        """Make a call that needs device memory; once more with emptied caches if that was full and somebody waits."""
         try:
             return call()
         except GpuMemoryError:
+            if not is_clicked():
+                raise
             logger.warning("no GPU memory left, emptying the cache and trying again")
         self._cache.clear()
         self._ready_model().free_memory()
@@ -282,6 +325,6 @@ class Segmenter(Generic[E]):
 
 def _warm_up(model: Model[E]) -> None:
     """Make one prediction, so that the first click pays for no lazy set-up and a broken device shows at once."""
-    embedding = model.embed(np.zeros((48, 64, 3), np.uint8))
+    embedding = model.embed(np.zeros((48, 64, 3), np.uint8), lambda: None)
     click = Prompt(point_coords=np.array([[32, 24]], np.float32), point_labels=np.array([1], np.int32))
     model.predict(embedding, click, multimask_output=True)

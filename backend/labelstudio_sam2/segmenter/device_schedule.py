@@ -1,0 +1,148 @@
+"""One model call at a time on the device, the most urgent first, and a bounded number of requests that wait for it."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from enum import IntEnum
+
+from labelstudio_sam2.errors import BusyError
+
+PATIENCE_SECONDS = 5.0
+"""So long an annotator's new picture lets other annotators' clicks go first; then it is as urgent as they are."""
+
+
+class Urgency(IntEnum):
+    """What a turn on the device is for; the lower goes first."""
+
+    PREDICT = 0
+    """A click on a picture that is embedded: milliseconds, and somebody waits."""
+    EMBED = 1
+    """A picture that somebody has clicked on."""
+    PREFETCH = 2
+    """A picture that nobody has clicked on yet."""
+
+
+class DeviceSchedule:
+    """Gives the device to one thread at a time, by urgency and then in the order of their coming. Thread-safe.
+
+    Args:
+        max_waiting: Threads that may wait; the next one is refused at once.
+        wait_seconds: How long each of them waits before it gives up.
+        patience_seconds: See `PATIENCE_SECONDS`.
+        clock: What waiting is measured with, in seconds.
+    """
+
+    def __init__(
+        self,
+        *,
+        max_waiting: int,
+        wait_seconds: float,
+        patience_seconds: float = PATIENCE_SECONDS,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._max_waiting = max_waiting
+        self._wait_seconds = wait_seconds
+        self._patience_seconds = patience_seconds
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._is_taken = False
+        self._waiting: list[_Turn] = []
+
+    @property
+    def waiting(self) -> int:
+        """Threads that wait for the device now."""
+        return len(self._waiting)
+
+    @contextmanager
+    def turn(self, urgency: Callable[[], Urgency]) -> Iterator[Callable[[], None]]:
+        """Hold the device for the length of the block.
+
+        Args:
+            urgency: Asked whenever the device comes free, since it may rise: a picture that is being prefetched is
+                clicked on. Must be quick and take no turn itself.
+
+        Returns:
+            A function for long work to call now and then: it gives the device to whoever is more urgent, and returns
+            when it is this thread's again. It raises `BusyError` where that takes too long; the block must end then.
+
+        Raises:
+            BusyError: Too many wait already, or the device did not come free in time.
+        """
+        turn = _Turn(urgency)
+        self._take(turn)
+        try:
+            yield lambda: self._step_aside(turn)
+        finally:
+            if turn.has_device:
+                with self._lock:
+                    self._hand_over()
+
+    def _take(self, turn: "_Turn") -> None:
+        with self._lock:
+            if not self._is_taken:
+                self._is_taken = turn.has_device = True
+                return
+            if len(self._waiting) >= self._max_waiting:
+                raise BusyError(f"{len(self._waiting)} requests already wait for the device")
+            self._line_up(turn, len(self._waiting))
+        self._wait(turn)
+
+    def _step_aside(self, turn: "_Turn") -> None:
+        with self._lock:
+            own = self._rank(turn)
+            if all(self._rank(other) >= own for other in self._waiting):
+                return
+            self._line_up(turn, 0)  # it came before all who are as urgent
+            self._hand_over()
+        self._wait(turn)
+
+    def _line_up(self, turn: "_Turn", place: int) -> None:
+        turn.has_device = False
+        turn.called.clear()
+        turn.waits_since = self._clock()
+        self._waiting.insert(place, turn)
+
+    def _wait(self, turn: "_Turn") -> None:
+        turn.called.wait(self._wait_seconds)
+        with self._lock:
+            turn.waited += self._clock() - turn.waits_since
+            turn.has_device = turn.called.is_set()
+            if turn.has_device:
+                return
+            self._waiting.remove(turn)
+        raise BusyError(f"the device did not come free in {self._wait_seconds:g} s")
+
+    def _hand_over(self) -> None:
+        if not self._waiting:
+            self._is_taken = False
+            return
+        following = min(self._waiting, key=self._rank)  # of equals the one who came first
+        self._waiting.remove(following)
+        following.called.set()
+
+    def _rank(self, turn: "_Turn") -> Urgency:
+        urgency = turn.urgency()
+        waits = self._clock() - turn.waits_since if turn in self._waiting else 0.0
+        is_patient = turn.waited + waits < self._patience_seconds
+        return urgency if is_patient or urgency is Urgency.PREFETCH else Urgency.PREDICT
+
+
+@dataclass(eq=False)
+class _Turn:
+    """One thread's wish for the device.
+
+    Attributes:
+        urgency: See `DeviceSchedule.turn`.
+        called: Set when the device is handed to it.
+        has_device: Whether it is on the device now; its own thread's business.
+        waits_since: On the schedule's clock, when it last began to wait.
+        waited: For how long it waited before, in seconds.
+    """
+
+    urgency: Callable[[], Urgency]
+    called: threading.Event = field(default_factory=threading.Event)
+    has_device: bool = False
+    waits_since: float = 0.0
+    waited: float = 0.0

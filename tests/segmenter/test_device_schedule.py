@@ -1,0 +1,181 @@
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+
+import pytest
+
+from labelstudio_sam2.errors import BusyError
+from labelstudio_sam2.segmenter.device_schedule import DeviceSchedule, Urgency
+
+
+@pytest.fixture
+def threads() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(16) as pool:
+        yield pool
+
+
+def test_one_thread_at_a_time_has_the_device(threads: ThreadPoolExecutor) -> None:
+    schedule = DeviceSchedule(max_waiting=100, wait_seconds=10)
+    inside, most = 0, 0
+
+    def work(number: int) -> None:
+        nonlocal inside, most
+        with schedule.turn(lambda: Urgency(number % 3)) as step_aside:
+            for _ in range(3):
+                inside += 1
+                most = max(most, inside)
+                inside -= 1
+                step_aside()
+
+    list(threads.map(work, range(500)))
+
+    assert (most, schedule.waiting) == (1, 0)
+
+
+def test_who_comes_when_too_many_wait_is_refused_at_once(threads: ThreadPoolExecutor) -> None:
+    schedule = DeviceSchedule(max_waiting=1, wait_seconds=10)
+    with schedule.turn(_predict):
+        waiting = threads.submit(_take, schedule)
+        _until(lambda: schedule.waiting == 1)
+
+        with pytest.raises(BusyError, match="1 requests already wait"):
+            _take(schedule)
+
+    assert waiting.result(5)
+
+
+def test_who_waits_too_long_gives_up() -> None:
+    schedule = DeviceSchedule(max_waiting=5, wait_seconds=0.05)
+
+    with schedule.turn(_predict), pytest.raises(BusyError, match="did not come free"):
+        _take(schedule)
+
+    assert schedule.waiting == 0
+    assert _take(schedule)
+
+
+def test_an_error_on_the_device_gives_it_back() -> None:
+    schedule = DeviceSchedule(max_waiting=5, wait_seconds=1)
+    with pytest.raises(ZeroDivisionError), schedule.turn(_predict):
+        raise ZeroDivisionError
+
+    assert _take(schedule)
+
+
+def test_the_most_urgent_goes_first_and_of_equals_the_first_to_come(threads: ThreadPoolExecutor) -> None:
+    schedule = DeviceSchedule(max_waiting=100, wait_seconds=10)
+    order: list[str] = []
+    with schedule.turn(_predict):
+        turns = [
+            _wait_for(schedule, threads, urgency, partial(order.append, name))
+            for urgency, name in [
+                (Urgency.PREFETCH, "ahead"),
+                (Urgency.EMBED, "picture 1"),
+                (Urgency.PREDICT, "click 1"),
+                (Urgency.EMBED, "picture 2"),
+                (Urgency.PREDICT, "click 2"),
+            ]
+        ]
+    for turn in turns:
+        turn.result(5)
+
+    assert order == ["click 1", "click 2", "picture 1", "picture 2", "ahead"]
+
+
+def test_what_is_clicked_on_while_it_waits_becomes_as_urgent_as_a_click_on_it(threads: ThreadPoolExecutor) -> None:
+    schedule = DeviceSchedule(max_waiting=100, wait_seconds=10)
+    order: list[str] = []
+    urgency = Urgency.PREFETCH
+
+    def ahead() -> None:
+        with schedule.turn(lambda: urgency):
+            order.append("ahead")
+
+    with schedule.turn(_predict):
+        first = threads.submit(ahead)
+        _until(lambda: schedule.waiting == 1)
+        second = _wait_for(schedule, threads, Urgency.EMBED, lambda: order.append("another"))
+        urgency = Urgency.EMBED
+    first.result(5)
+    second.result(5)
+
+    assert order == ["ahead", "another"]
+
+
+def test_long_work_steps_aside_for_the_more_urgent_only(threads: ThreadPoolExecutor) -> None:
+    schedule = DeviceSchedule(max_waiting=100, wait_seconds=10)
+    order: list[str] = []
+    with schedule.turn(lambda: Urgency.EMBED) as step_aside:
+        step_aside()
+        other = _wait_for(schedule, threads, Urgency.EMBED, lambda: order.append("another picture"))
+        click = _wait_for(schedule, threads, Urgency.PREDICT, lambda: order.append("click"))
+        order.append("half of it")
+        step_aside()
+        order.append("the other half")
+    click.result(5)
+    other.result(5)
+
+    assert order == ["half of it", "click", "the other half", "another picture"]
+
+
+def test_who_stepped_aside_and_waits_too_long_gives_up_without_the_device(threads: ThreadPoolExecutor) -> None:
+    schedule = DeviceSchedule(max_waiting=100, wait_seconds=0.1)
+    leave = threading.Event()
+    with schedule.turn(lambda: Urgency.EMBED) as step_aside:
+        click = _wait_for(schedule, threads, Urgency.PREDICT, leave.wait)
+        with pytest.raises(BusyError):
+            step_aside()
+    leave.set()
+    click.result(5)
+
+    assert _take(schedule)
+
+
+def test_a_picture_does_not_wait_behind_clicks_for_ever_but_prefetch_does(threads: ThreadPoolExecutor) -> None:
+    now = 0.0
+    schedule = DeviceSchedule(max_waiting=100, wait_seconds=10, patience_seconds=5, clock=lambda: now)
+    order: list[str] = []
+    with schedule.turn(_predict):
+        turns = [
+            _wait_for(schedule, threads, Urgency.PREFETCH, lambda: order.append("ahead")),
+            _wait_for(schedule, threads, Urgency.EMBED, lambda: order.append("picture")),
+        ]
+        now = 5.0
+        turns.append(_wait_for(schedule, threads, Urgency.PREDICT, lambda: order.append("click")))
+    for turn in turns:
+        turn.result(5)
+
+    assert order == ["picture", "click", "ahead"]
+
+
+def _predict() -> Urgency:
+    return Urgency.PREDICT
+
+
+def _take(schedule: DeviceSchedule) -> bool:
+    with schedule.turn(_predict):
+        return True
+
+
+def _wait_for(
+    schedule: DeviceSchedule, threads: ThreadPoolExecutor, urgency: Urgency, work: Callable[[], object]
+) -> Future[None]:
+    """Let a thread ask for the device, and return when it waits."""
+    before = schedule.waiting
+
+    def take() -> None:
+        with schedule.turn(lambda: urgency):
+            work()
+
+    turn = threads.submit(take)
+    _until(lambda: schedule.waiting == before + 1)
+    return turn
+
+
+def _until(condition: Callable[[], bool]) -> None:
+    for _ in range(500):
+        if condition():
+            return
+        threading.Event().wait(0.01)
+    pytest.fail("it never came true")
