@@ -26,6 +26,7 @@ def click_body(
     *,
     version: int = 0,
     existing: Sequence[dict[str, Any]] = (),
+    task_id: int = 7,
 ) -> bytes:
     """Return the body of `POST /predict` for one click.
 
@@ -34,6 +35,7 @@ def click_body(
         at_percent: x and y, 0..100.
         version: Of the picture's address: a picture that was never seen before has another one.
         existing: The regions on the annotator's screen; the editor saves them in a draft, and all of them are sent.
+        task_id: Whose picture it is.
     """
     width, height = picture.size_wh
     region = {
@@ -49,15 +51,26 @@ def click_body(
         "origin": "manual",
     }
     draft = {"id": 5, "user": "one@example.org", "annotation": None, "updated_at": "2026-11-22T11:39:40.000000Z"}
+    drafts = [{**draft, "result": list(existing)}] if existing else []
+    return _body(picture, version, task_id, drafts, {"result": [region]})
+
+
+def open_body(picture: PictureFile, *, version: int, task_id: int) -> bytes:
+    """Return the body of `POST /predict` that Label Studio sends when somebody opens a task."""
+    return _body(picture, version, task_id, [], None)
+
+
+def _body(
+    picture: PictureFile, version: int, task_id: int, drafts: Sequence[dict[str, Any]], context: dict[str, Any] | None
+) -> bytes:
     task = {
-        "id": 7,
+        "id": task_id,
         "data": {"image": address_of(picture.name, version)},
-        "drafts": [{**draft, "result": list(existing)}] if existing else [],
+        "drafts": drafts,
         "annotations": [],
         "predictions": [],
         "project": 6,
     }
-    context = {"result": [region]}
     body = {
         "tasks": [task],
         "project": "6.1795342851",

@@ -10,6 +10,7 @@ from labelstudio_sam2.app import create_app
 from labelstudio_sam2.images.decode import ImageLimits
 from labelstudio_sam2.images.source import ImageSource
 from labelstudio_sam2.labelstudio.assistant import Assistant
+from labelstudio_sam2.labelstudio.prefetch import Prefetch
 from labelstudio_sam2.sam2_api.inputs import ImageInputs
 from labelstudio_sam2.sam2_api.segment_anything2 import SegmentAnything2
 from labelstudio_sam2.segmenter.device_schedule import DeviceSchedule
@@ -30,12 +31,17 @@ class OurBackend:
         net: A `SAM2Base`; it belongs to this backend from then on.
         folder: Where the pictures are.
         device: Where the model runs.
+
+    Attributes:
+        model: The model that is asked.
     """
 
     def __init__(self, net: torch.nn.Module, folder: Path, device: str) -> None:
         settings = load_settings(model="nano", allowed_image_hosts=HOST, image_revalidate_seconds=_LONG)
-        model = Sam2Model(net, device=device)
-        self._cache: EmbeddingCache[Sam2Embedding] = EmbeddingCache(settings.embedding_cache_mb * 2**20)
+        self.model = model = Sam2Model(net, device=device)
+        self._cache: EmbeddingCache[Sam2Embedding] = EmbeddingCache(
+            settings.embedding_cache_mb * 2**20, settings.prefetch_mb * 2**20
+        )
         segmenter: Segmenter[Any] = Segmenter(
             lambda: model,
             model_version="benchmark",
@@ -45,7 +51,8 @@ class OurBackend:
         source = ImageSource(settings, resolver=resolve, network=LocalFiles(folder), strict_pillow=False)
         inputs = ImageInputs(source, ImageLimits.from_settings(settings), allow_files=False)
         models = Models("nano", segmenter, extras={}, view=lambda each: SegmentAnything2.on(each, inputs))
-        self._app = create_app(Assistant(source, segmenter), segmenter, models, settings)
+        assistant = Assistant(source, segmenter, Prefetch(source, segmenter))
+        self._app = create_app(assistant, segmenter, models, settings)
         segmenter.start().join()
         segmenter.check_ready()
 

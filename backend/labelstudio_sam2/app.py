@@ -20,6 +20,8 @@ from labelstudio_sam2.errors import ApiKeyError, BackendError, BusyError, TooLar
 from labelstudio_sam2.images.decode import ImageLimits
 from labelstudio_sam2.images.source import ImageSource
 from labelstudio_sam2.labelstudio.assistant import Assistant
+from labelstudio_sam2.labelstudio.label_studio_tasks import LabelStudioTasks
+from labelstudio_sam2.labelstudio.prefetch import Prefetch
 from labelstudio_sam2.labelstudio.routes import Readiness, label_studio_routes
 from labelstudio_sam2.ops.logging import request_id
 from labelstudio_sam2.sam2_api import routes as sam2_api
@@ -72,7 +74,7 @@ def build_assistant(settings: Settings) -> Assistant:
     """Return an assistant whose model loads in the background."""
     segmenter = build_segmenter(settings)
     segmenter.start()
-    return Assistant(ImageSource(settings), segmenter)
+    return _assistant(ImageSource(settings), segmenter, settings)
 
 
 def build_app(settings: Settings) -> Flask:
@@ -92,7 +94,7 @@ def build_app(settings: Settings) -> Flask:
         wait_seconds=settings.request_seconds,
     )
     segmenter.start()
-    return create_app(Assistant(source, segmenter), segmenter, models, settings)
+    return create_app(_assistant(source, segmenter, settings), segmenter, models, settings)
 
 
 def create_app(
@@ -124,11 +126,13 @@ def create_app(
 
 
 class _Device:
-    """What every model of this process shares: one memory of embeddings, one folder of them, one queue."""
+    """What every model of this process shares: one memory of embeddings, one folder of them, one schedule."""
 
     def __init__(self, settings: Settings) -> None:
-        self.cache: EmbeddingCache[Sam2Embedding] = EmbeddingCache(settings.embedding_cache_mb * 2**20)
-        self.queue = DeviceSchedule(max_waiting=settings.max_waiting, wait_seconds=settings.request_seconds)
+        self.cache: EmbeddingCache[Sam2Embedding] = EmbeddingCache(
+            settings.embedding_cache_mb * 2**20, settings.prefetch_mb * 2**20
+        )
+        self.schedule = DeviceSchedule(max_waiting=settings.max_waiting, wait_seconds=settings.request_seconds)
         self.disk = _disk(settings)
         self._settings = settings
         self._any_model: weakref.WeakSet[Model[Sam2Embedding]] = weakref.WeakSet()
@@ -156,10 +160,18 @@ def _segmenter(spec: ModelSpec, settings: Settings, device: _Device) -> "Segment
         lambda: device.load(spec),
         model_version=model_version(spec, settings.precision),
         cache=device.cache,
-        device=device.queue,
+        device=device.schedule,
         disk=device.disk if spec.sha256 is not None else None,  # else a new checkpoint would find the old one's
         wait_seconds=settings.request_seconds,
     )
+
+
+def _assistant(source: ImageSource, segmenter: "Segmenter[Sam2Embedding]", settings: Settings) -> Assistant:
+    if settings.prefetch_mb == 0:
+        return Assistant(source, segmenter)
+    tasks = LabelStudioTasks(settings)
+    next_tasks = tasks if tasks.can_ask else None
+    return Assistant(source, segmenter, Prefetch(source, segmenter, next_tasks, count=settings.prefetch_tasks))
 
 
 def _disk(settings: Settings) -> EmbeddingDisk | None:

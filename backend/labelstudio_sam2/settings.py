@@ -53,6 +53,19 @@ class Settings(BaseSettings):
     embedding_disk_mb: int = Field(
         20480, ge=0, description="What EMBEDDING_DISK_DIR may hold, in MiB, at 8 a picture; 0 for none"
     )
+    prefetch_mb: int = Field(
+        512,
+        ge=0,
+        description="Of EMBEDDING_CACHE_MB, at most half: for pictures of open tasks and the tasks after them that "
+        "nobody has clicked on yet; 0 embeds nothing ahead",
+    )
+    prefetch_tasks: int = Field(
+        3,
+        ge=0,
+        le=32,
+        description="How many tasks after an open one are embedded ahead; needs LABEL_STUDIO_URL and "
+        "LABEL_STUDIO_API_KEY",
+    )
 
     # SAM 2 API
     extra_models: Annotated[tuple[str, ...], NoDecode] = Field(

@@ -1,15 +1,17 @@
-"""What a cached picture takes, and what finding it costs."""
+"""What a picture's embedding costs: to keep, to find, to read from disk, and not to have when the first click comes."""
 
+import time
 from dataclasses import dataclass
 
 import numpy as np
 
-from benchmarks.bench import TINY, Bench
-from benchmarks.clicks import click_body
+from benchmarks.bench import FULL_HD, NANO, TINY, Bench, short_name
+from benchmarks.clicks import click_body, open_body
 from benchmarks.pictures import scene_file
-from benchmarks.report import Curve, Outcome, Point, Row, at_most
-from benchmarks.timings import Spread, round_text, timed
+from benchmarks.report import Curve, Outcome, Point, Row, at_least, at_most
+from benchmarks.timings import NOTHING, Spread, Times, in_turns, ratio, round_text, timed
 from labelstudio_sam2.segmenter.embedding_cache import EmbeddingCache
+from labelstudio_sam2.segmenter.embedding_disk import EmbeddingDisk
 
 _CACHED = (10, 100, 1_000, 10_000)
 _HITS = 20_000
@@ -27,6 +29,63 @@ def cache_bytes(bench: Bench) -> Outcome:
         figure=Spread.exactly(stats.nbytes / stats.entries / 2**20),
         unit="MiB",
         gate=at_most(8.5),
+    )
+    return Outcome(rows=[row])
+
+
+def disk_hits(bench: Bench) -> Outcome:
+    """Measure reading an embedding from disk beside embedding the picture again."""
+    model_id = NANO if bench.is_quick else TINY
+    model = bench.contenders(model_id).ours.model
+    disk = EmbeddingDisk(bench.folder / "embeddings", 2**30)
+    image = np.random.default_rng(0).integers(0, 255, (1080, 1920, 3), np.uint8)
+    embedding = model.embed(image)
+    disk.put("benchmark", lambda: model.to_bytes(embedding, "benchmark"))
+    disk.flush()
+    again, read = in_turns(
+        lambda _: model.embed(image),
+        lambda _: disk.get("benchmark", lambda data: model.from_bytes(data, "benchmark")),
+        rounds=bench.rounds(5, 3),
+        ours_times=10,
+        announce=lambda text: bench.announce(f"embeddings from disk: {text}"),
+    )
+    row = Row(
+        title=f"an embedding from disk, {short_name(model_id)}, 1920 x 1080; plain: embedding again",
+        figure=ratio(again, read, bench.basis),
+        unit="x",
+        gate=None if bench.is_quick else at_least(100),
+        plain=Times.of(again),
+        ours=Times.of(read),
+        note=f"{embedding.nbytes / 2**20:.1f} MiB a picture, the file in the operating system's memory",
+    )
+    return Outcome(rows=[row])
+
+
+def after_opening(bench: Bench) -> Outcome:
+    """Measure the first click on a picture whose task was opened before, beside the second click."""
+    model_id = NANO if bench.is_quick else TINY
+    ours = bench.contenders(model_id).ours
+    picture = scene_file(bench.folder, FULL_HD)
+    first, second = [], []
+    rounds = bench.rounds(9, 5)
+    for number in range(-1, rounds):
+        bench.announce(f"first click after opening: {round_text(number, rounds)}")
+        ours.forget()
+        task_id, version = 1_000 + number, 1_000 + number  # a task and a picture that were never seen
+        ours.click(open_body(picture, version=version, task_id=task_id))
+        while not ours.cache_stats().prefetched:
+            time.sleep(0.01)
+        body = click_body(picture, (50, 50), version=version, task_id=task_id)
+        took = [timed(lambda: ours.click(body))[1] for _ in range(4)]  # noqa: B023  called at once
+        if number >= 0:
+            first.append(took[0])
+            second.append(sum(took[1:], NOTHING) / len(took[1:]))
+    row = Row(
+        title=f"first click after the task was opened, of a second click, {short_name(model_id)}, 1920 x 1080",
+        figure=ratio(first, second, bench.basis),
+        unit="x",
+        gate=None if bench.is_quick else at_most(1.25),
+        ours=Times.of(first),
     )
     return Outcome(rows=[row])
 

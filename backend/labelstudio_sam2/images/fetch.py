@@ -117,12 +117,7 @@ class Fetcher:
         headers = validators.headers() if validators is not None and validators.origin == address.origin else {}
         if not self._policy.is_label_studio(address):
             return self._send(address, reach, headers, deadline)
-        authorization = self._token.authorization(deadline)
-        response = self._send(address, reach, headers | _authorized(authorization), deadline)
-        if response.status == 401 and self._token.forget(authorization):
-            authorization = self._token.authorization(deadline)
-            response = self._send(address, reach, headers | _authorized(authorization), deadline)
-        return response
+        return self._token.send(lambda signed: self._send(address, reach, {**headers, **signed}, deadline), deadline)
 
     def _send(self, address: WebAddress, reach: Reach, headers: Mapping[str, str], deadline: Deadline) -> Response:
         with self._slots.take(address.host, deadline):
@@ -155,10 +150,6 @@ class Fetcher:
         if not self._policy.is_label_studio(address):
             return "LABEL_STUDIO_API_KEY is sent to LABEL_STUDIO_URL only"
         return "check that LABEL_STUDIO_API_KEY is set and that its user may see the project"
-
-
-def _authorized(authorization: str | None) -> dict[str, str]:
-    return {} if authorization is None else {"Authorization": authorization}
 
 
 def _validators(address: WebAddress, response: Response) -> Validators | None:

@@ -8,12 +8,13 @@ import base64
 import binascii
 import json
 import threading
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from labelstudio_sam2.errors import ImageForbiddenError, ImageUnavailableError
 from labelstudio_sam2.images.address import Reach, WebAddress
-from labelstudio_sam2.images.connection import GuardedHttp
+from labelstudio_sam2.images.connection import GuardedHttp, Response
 from labelstudio_sam2.images.deadline import Deadline
 from labelstudio_sam2.settings import Settings, SettingsError
 
@@ -53,6 +54,22 @@ class LabelStudioToken:
         self._lock = threading.Lock()
         self._access: _Access | None = None
 
+    def send(self, request: Callable[[Mapping[str, str]], Response], deadline: Deadline) -> Response:
+        """Send a request to Label Studio with the token; once more with a new one where it is refused.
+
+        Args:
+            request: Sends it with these headers added.
+            deadline: By when all must be over.
+
+        Raises:
+            BackendError: As `authorization`, and whatever `request` raises.
+        """
+        authorization = self.authorization(deadline)
+        response = request(_header(authorization))
+        if response.status == 401 and self._forget(authorization):
+            response = request(_header(self.authorization(deadline)))
+        return response
+
     def authorization(self, deadline: Deadline) -> str | None:
         """Return the header's value, or None where no key is set.
 
@@ -76,7 +93,7 @@ class LabelStudioToken:
         finally:
             self._lock.release()
 
-    def forget(self, authorization: str | None) -> bool:
+    def _forget(self, authorization: str | None) -> bool:
         """Drop an access token that Label Studio refused; return whether another one can be had."""
         if self._claims is None or self._claims.get("token_type") == "access":
             return False
@@ -111,6 +128,10 @@ class LabelStudioToken:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"
+
+
+def _header(authorization: str | None) -> dict[str, str]:
+    return {} if authorization is None else {"Authorization": authorization}
 
 
 def _jwt_claims(token: str) -> dict[str, Any] | None:

@@ -64,6 +64,14 @@ class Segmenter(Protocol):
         ...
 
 
+class Prefetch(Protocol):
+    """Does what can be done before the next click."""
+
+    def notice(self, task: Task, task_id: int | None, label_config: str, project: str) -> None:
+        """Take note that somebody has a task open; returns at once."""
+        ...
+
+
 @dataclass(frozen=True, eq=False)
 class Ask:
     """One object the annotator asks for, and where its mask goes.
@@ -87,11 +95,13 @@ class Assistant:
     Args:
         pictures: Where pictures come from.
         segmenter: Who finds the masks.
+        prefetch: Who is told which task is open, if anyone.
     """
 
-    def __init__(self, pictures: Pictures, segmenter: Segmenter) -> None:
+    def __init__(self, pictures: Pictures, segmenter: Segmenter, prefetch: Prefetch | None = None) -> None:
         self._pictures = pictures
         self._segmenter = segmenter
+        self._prefetch = prefetch
 
     @property
     def model_version(self) -> str:
@@ -108,14 +118,23 @@ class Assistant:
             BackendError: Whatever the catalogue says.
         """
         context = request.context
+        project = str(request.project or "").partition(".")[0]
         if context is None or not context.result:
+            self._notice(request, project)
             return [[] for _ in request.tasks]
         if len(request.tasks) > MAX_TASKS:
             raise BadRequestError(f"tasks: at most {MAX_TASKS} at once, got {len(request.tasks)}")
         self._segmenter.check_ready()  # before anything is downloaded for nothing
         config = parse_label_config(request.label_config)
-        project = str(request.project or "").partition(".")[0]
-        return [self._answer(task, context, config, project) for task in request.tasks]
+        predictions = [self._answer(task, context, config, project) for task in request.tasks]
+        self._notice(request, project)
+        return predictions
+
+    def _notice(self, request: PredictRequest, project: str) -> None:
+        """Tell of a task that is open; several at once are a batch, which nobody looks at."""
+        if self._prefetch is not None and len(request.tasks) == 1:
+            task = request.tasks[0]
+            self._prefetch.notice(task, _number(task.id), request.label_config, project)
 
     def _answer(self, task: Task, context: Context, config: LabelConfig, project: str) -> dict[str, Any]:
         regions = newest_prompts(context)

@@ -1,0 +1,191 @@
+"""Embeds pictures before anyone clicks on them: those of the task that is open, then those of the tasks after it."""
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from typing import Protocol, TypeAlias
+
+from labelstudio_sam2.errors import BackendError
+from labelstudio_sam2.labelstudio.assistant import Picture, Pictures
+from labelstudio_sam2.labelstudio.label_config import LabelConfig, parse_label_config
+from labelstudio_sam2.labelstudio.wire import Task
+from labelstudio_sam2.recently_used import RecentlyUsed
+
+logger = logging.getLogger(__name__)
+
+STALE_SECONDS = 120.0
+"""After so long it is no longer worth while: the annotator has clicked, or gone elsewhere."""
+MAX_WAITING = 64
+"""Steps that wait; the oldest goes when one more comes."""
+MAX_PICTURES = 4
+"""Of one task."""
+MAX_REMEMBERED = 1024
+"""Open tasks."""
+
+Key: TypeAlias = tuple[str, int]
+"""Project and task."""
+Work: TypeAlias = Callable[[], None]
+
+
+class Segmenter(Protocol):
+    """Embeds pictures when nobody else wants the device."""
+
+    def check_ready(self) -> None:
+        """Raise the catalogue's error if the model cannot be asked."""
+        ...
+
+    def prefetch(self, picture: Picture) -> None:
+        """Embed a picture that nobody has asked for yet."""
+        ...
+
+
+class NextTasks(Protocol):
+    """Knows which tasks follow."""
+
+    def tasks_after(self, project: str, task_id: int, count: int) -> list[Task]:
+        """Return at most `count` tasks that an annotator gets after this one, in order."""
+        ...
+
+
+class Prefetch:
+    """Does what can be done before a click, in one thread of its own. Thread-safe.
+
+    What was noticed last is done first, one picture after the other, and what has waited for too long is dropped. A
+    picture that cannot be had is logged and passed over: the click on it says what is wrong.
+
+    Args:
+        pictures: Where pictures come from.
+        segmenter: Who embeds them.
+        next_tasks: Who is asked for the tasks that follow; None where there is no token to ask with.
+        count: How many of those.
+        clock: What waiting is measured with, in seconds.
+    """
+
+    def __init__(
+        self,
+        pictures: Pictures,
+        segmenter: Segmenter,
+        next_tasks: NextTasks | None = None,
+        *,
+        count: int = 0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._pictures = pictures
+        self._segmenter = segmenter
+        self._next_tasks = next_tasks
+        self._count = count
+        self._clock = clock
+        self._steps: deque[_Step] = deque(maxlen=MAX_WAITING)
+        self._changed = threading.Condition()
+        self._thread: threading.Thread | None = None
+        self._noticed: RecentlyUsed[Key, float] = RecentlyUsed(MAX_REMEMBERED)
+        self._listed: str | None = None
+
+    @property
+    def waiting(self) -> int:
+        """Steps that are still to be done: a picture each, or a list of tasks."""
+        return len(self._steps)
+
+    def notice(self, task: Task, task_id: int | None, label_config: str, project: str) -> None:
+        """Take note that somebody has a task open; returns at once.
+
+        Args:
+            task: The task.
+            task_id: Its id, None where it has none.
+            label_config: Of its project.
+            project: Its project's id.
+        """
+        if project == self._listed or self._is_noticed(project, task_id):
+            return
+        steps = self._pictures_of(task, task_id, label_config, project)
+        if self._next_tasks is not None and self._count and task_id is not None:
+            steps.append(partial(self._look_ahead, self._next_tasks, label_config, project, task_id))
+        self._add(steps)
+
+    def _is_noticed(self, project: str, task_id: int | None) -> bool:
+        """Whether a task was noticed just before: it is opened twice at once, and each click comes by here."""
+        if task_id is None:
+            return False
+        noticed, now = self._noticed.get((project, task_id)), self._clock()
+        if noticed is not None and now - noticed < STALE_SECONDS:
+            return True
+        self._noticed.put((project, task_id), now)
+        return False
+
+    def _look_ahead(self, next_tasks: NextTasks, label_config: str, project: str, task_id: int) -> None:
+        # Where a project retrieves predictions by itself, listing tasks makes Label Studio open them all, from within
+        # this very request: what comes meanwhile was opened by nobody.
+        self._listed = project
+        try:
+            following = next_tasks.tasks_after(project, task_id, self._count)
+        finally:
+            self._listed = None
+        steps = []
+        for task in following:
+            steps += self._pictures_of(task, task.id if isinstance(task.id, int) else None, label_config, project)
+        self._add(steps)
+
+    def _pictures_of(self, task: Task, task_id: int | None, label_config: str, project: str) -> list[Work]:
+        try:
+            config = parse_label_config(label_config)
+        except BackendError as error:
+            logger.info("not prefetched: %s", error, extra={"code": error.code})
+            return []
+        addresses = islice(_addresses(task, config), MAX_PICTURES)
+        return [partial(self._embed, address, project, task_id) for address in addresses]
+
+    def _embed(self, address: str, project: str, task_id: int | None) -> None:
+        self._segmenter.prefetch(self._pictures.find(address, project=project, task_id=task_id))
+
+    def _add(self, steps: Sequence[Work]) -> None:
+        """Have steps done next, in this order, before everything that waits already."""
+        with self._changed:
+            self._steps += [_Step(work, self._clock()) for work in reversed(steps)]
+            if self._thread is None:  # not before: gunicorn forks
+                self._thread = threading.Thread(target=self._work, name="prefetch", daemon=True)
+                self._thread.start()
+            self._changed.notify()
+
+    def _work(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._steps)
+                step = self._steps.pop()
+            if self._clock() - step.since >= STALE_SECONDS:
+                continue
+            try:
+                self._segmenter.check_ready()
+                step.work()
+            except BackendError as error:
+                logger.info("not prefetched: %s", error, extra={"code": error.code})
+            except Exception:
+                logger.exception("a bug: a picture could not be prefetched")
+
+
+@dataclass(frozen=True)
+class _Step:
+    """A picture to embed, or tasks to ask for.
+
+    Attributes:
+        work: Does it.
+        since: On the clock, when it was added.
+    """
+
+    work: Work
+    since: float
+
+
+def _addresses(task: Task, config: LabelConfig) -> Iterator[str]:
+    """Yield the addresses of the images that can be prompted on."""
+    for name, tag in config.images.items():
+        if not any(control.is_smart and name in control.to_names for control in config.controls.values()):
+            continue
+        value = task.data.get(tag.data_key)
+        for address in value if isinstance(value, list) else [value]:
+            if isinstance(address, str) and address:
+                yield address
