@@ -1,5 +1,6 @@
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,6 +16,7 @@ from labelstudio_sam2 import SegmentAnything2, masks2poly
 from labelstudio_sam2.errors import BadPromptError, BadRequestError, ModelUnavailableError
 from labelstudio_sam2.images.decode import ImageLimits
 from labelstudio_sam2.images.source import Picture
+from labelstudio_sam2.segmenter.sam2_model import Sam2Model
 
 Gray = Callable[..., NDArray[np.uint8]]
 POINT = {"x": 3, "y": 2, "positive": True}
@@ -371,6 +373,20 @@ def test_in_the_smallest_cache_the_last_picture_keeps_its_embedding_and_its_mask
     assert not np.array_equal(from_nothing, going_on)
 
 
+def test_a_folder_keeps_embeddings_for_the_next_process(
+    tmp_path: Path, disc_and_box: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = SegmentAnything2("nano", embedding_disk_dir=tmp_path)
+    masks, _ = before.segment_image(disc_and_box.image, point_coords=[[200, 180]], point_labels=[1])
+    _until(lambda: list(tmp_path.rglob("*.safetensors")))
+
+    again = SegmentAnything2("nano", embedding_disk_dir=tmp_path)
+    monkeypatch.setattr(Sam2Model, "embed", lambda *_: pytest.fail("embedded again"))
+    masks_again, _ = again.segment_image(disc_and_box.image, point_coords=[[200, 180]], point_labels=[1])
+
+    np.testing.assert_array_equal(masks_again, masks)
+
+
 @pytest.mark.parametrize("model_id", ["sam2/hiera_large", "hiera_large"])
 def test_a_missing_checkpoint_is_named_with_its_source(tmp_path: Path, model_id: str) -> None:
     with pytest.raises(ModelUnavailableError, match=r"sam2\.1_hiera_large\.pt is missing: download https://"):
@@ -393,3 +409,11 @@ def test_importing_the_package_imports_nothing_heavy() -> None:
 def test_the_package_has_no_other_names() -> None:
     with pytest.raises(AttributeError, match="SegmentAnything3"):
         labelstudio_sam2.SegmentAnything3  # noqa: B018
+
+
+def _until(condition: Callable[[], object]) -> None:
+    for _ in range(500):
+        if condition():
+            return
+        threading.Event().wait(0.01)
+    pytest.fail("it never came true")

@@ -18,6 +18,7 @@ from labelstudio_sam2.sam2_api.logits import LogitsMemory
 from labelstudio_sam2.sam2_api.prompts import mask_inputs_from, prompt_from_points, prompts_from
 from labelstudio_sam2.segmenter.device_schedule import DeviceSchedule
 from labelstudio_sam2.segmenter.embedding_cache import EmbeddingCache
+from labelstudio_sam2.segmenter.embedding_disk import EmbeddingDisk
 from labelstudio_sam2.segmenter.models import load_model
 from labelstudio_sam2.segmenter.prompt import LOGITS_LIMIT, MASK_THRESHOLD, FloatArray, Prompt, Segmentation
 from labelstudio_sam2.segmenter.segmenter import Segmenter
@@ -100,6 +101,9 @@ class SegmentAnything2:
         precision: Of the image encoder: `fp32`, `fp16`, `bf16`; `auto` is bf16, else fp16, on cuda, fp32 elsewhere.
         embedding_cache_mb: Memory for embeddings on the device, in MiB, for one at least; 8 each for the official
             models.
+        embedding_disk_dir: Folder where embeddings outlive the process, and are shared by all that name it; by default
+            they are in memory only.
+        embedding_disk_mb: What that folder may hold, in MiB.
         inputs: Limits, and which hosts may be asked; by default `ImageInputs.local()`.
 
     Attributes:
@@ -110,7 +114,7 @@ class SegmentAnything2:
         ModelUnavailableError: Its checkpoint is missing or does not fit; the message says what to do.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  settings, all with a default and by name
         self,
         model_id: str = "sam2/hiera_large",
         *,
@@ -119,15 +123,19 @@ class SegmentAnything2:
         device: str = "auto",
         precision: str = "auto",
         embedding_cache_mb: int = 2048,
+        embedding_disk_dir: Path | str | None = None,
+        embedding_disk_mb: int = 20480,
         inputs: ImageInputs | None = None,
     ) -> None:
         config = None if model_config_file is None else Path(model_config_file)
         spec = identify(resolve(model_id, config), Path(weights_dir))
+        folder = None if embedding_disk_dir is None else Path(embedding_disk_dir)
         segmenter: Segmenter[Any] = Segmenter(
             lambda: load_model(spec, Path(weights_dir), device=device, precision=precision),
             model_version=model_version(spec, precision),
             cache=EmbeddingCache(embedding_cache_mb * 2**20),
             device=DeviceSchedule(max_waiting=MAX_WAITING, wait_seconds=WAIT_SECONDS),
+            disk=None if folder is None else EmbeddingDisk(folder, embedding_disk_mb * 2**20),
             wait_seconds=WAIT_SECONDS,
         )
         segmenter.start().join()
