@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from labelstudio_sam2.errors import ImageTooLargeError, ImageUnreadableError
@@ -34,10 +35,10 @@ def file_of(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
     return file.getvalue()
 
 
-def with_orientation(orientation: int, kind: str) -> bytes:
+def with_orientation(orientation: int, kind: str, pixels: NDArray[np.uint8] = SIX) -> bytes:
     exif = Image.Exif()
     exif[0x0112] = orientation
-    return file_of(Image.fromarray(SIX), kind, exif=exif, **LOSSLESS.get(kind, {}))
+    return file_of(Image.fromarray(pixels), kind, exif=exif, **LOSSLESS.get(kind, {}))
 
 
 def png_header(width: int, height: int) -> bytes:
@@ -83,8 +84,9 @@ def test_a_jpeg_is_decoded() -> None:
     np.testing.assert_allclose(image.astype(int), np.broadcast_to((200, 100, 50), (8, 16, 3)), atol=3)
 
 
-def test_the_result_is_contiguous_and_can_be_written_to() -> None:
-    image = decode_image(with_orientation(6, "PNG"), LIMITS)
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_the_result_is_contiguous_and_can_be_written_to(orientation: int) -> None:
+    image = decode_image(with_orientation(orientation, "PNG"), LIMITS)
 
     assert image.dtype == np.uint8
     assert image.flags.c_contiguous
@@ -104,6 +106,15 @@ def test_every_orientation_is_turned_as_pillow_does(kind: str, orientation: int)
     expected = np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(data))).convert("RGB"))
 
     assert read_size(data) == expected.shape[:2] == ((3, 2) if orientation >= 5 else (2, 3))
+    np.testing.assert_array_equal(decode_image(data, LIMITS), expected)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("row_or_column", [SIX[:1], SIX[:, :1], SIX[:1, :1]], ids=["row", "column", "pixel"])
+def test_a_single_row_or_column_is_turned_too(row_or_column: NDArray[np.uint8], orientation: int) -> None:
+    data = with_orientation(orientation, "PNG", row_or_column)
+    expected = np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(data))))
+
     np.testing.assert_array_equal(decode_image(data, LIMITS), expected)
 
 

@@ -1,4 +1,4 @@
-"""SAM 2 without state, held against `SAM2ImagePredictor` number for number."""
+"""SAM 2 without state, held against `SAM2ImagePredictor` number for number, but for the resizing of pictures."""
 
 import pickle
 import threading
@@ -14,14 +14,17 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 from omegaconf import OmegaConf
 from sam2.build_sam import build_sam2
 from sam2.sam2_image_predictor import SAM2ImagePredictor
+from sam2.utils.transforms import SAM2Transforms
 
 from labelstudio_sam2.errors import BusyError, GpuMemoryError, ModelUnavailableError
 from labelstudio_sam2.segmenter.embedding_cache import DamagedEmbeddingError
 from labelstudio_sam2.segmenter.prompt import FloatArray, Image, Mask, Prompt, Segmentation
-from labelstudio_sam2.segmenter.sam2_model import Sam2Embedding, Sam2Model, _checksum, load_sam2
+from labelstudio_sam2.segmenter.sam2_model import Sam2Embedding, Sam2Model, _checksum, _normalize, _resize, load_sam2
 from labelstudio_sam2.segmenter.zoo import MODELS
 
 if TYPE_CHECKING:
@@ -68,12 +71,67 @@ def nano() -> Sam2Model:
     return load_sam2(NANO, NANO.checkpoint, device="cpu")
 
 
-# The numbers are SAM2ImagePredictor's
+# The pixels are nearly SAM2Transforms', the other numbers SAM2ImagePredictor's
+
+SIDES = st.sampled_from([1, 2, 15, 16, 17, 64, 65, 400]) | st.integers(1, 300)
+STEPS = [1, 51, 128]
+"""Between a picture's values: noise, six grey levels, two."""
+
+
+@pytest.fixture(scope="module")
+def references() -> dict[int, SAM2Transforms]:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "`torch.jit.script` is deprecated", FutureWarning)  # sam2's own
+        return {size: SAM2Transforms(resolution=size, mask_threshold=0) for size in (16, 64)}
+
+
+@settings(max_examples=150, deadline=None)
+@given(size_hw=st.tuples(SIDES, SIDES), size=st.sampled_from([16, 64]), step=st.sampled_from(STEPS))
+@example(size_hw=(1, 1), size=16, step=1)
+@example(size_hw=(1, 40), size=16, step=1)
+@example(size_hw=(40, 1), size=16, step=1)
+@example(size_hw=(16, 1), size=16, step=1)
+@example(size_hw=(1, 16), size=16, step=1)
+@example(size_hw=(16, 40), size=16, step=1)
+@example(size_hw=(40, 16), size=16, step=1)
+def test_prepared_pictures_are_within_one_grey_level_of_the_reference(
+    references: dict[int, SAM2Transforms], size_hw: tuple[int, int], size: int, step: int
+) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (*size_hw, 3), np.uint8) // step * step
+
+    prepared = _normalize(_resize(image, size))
+
+    difference = prepared - references[size](image)
+    grey_levels = difference * 255 * torch.tensor([0.229, 0.224, 0.225]).reshape(1, 3, 1, 1)
+    assert prepared.shape == (1, 3, size, size)
+    assert grey_levels.abs().max() < 1.01  # one by rounding twice, and a little for torch's weights of 16 bits
+
+
+@pytest.mark.parametrize("size", [16, 64])
+def test_a_picture_of_the_models_own_size_is_prepared_as_the_reference_does(
+    references: dict[int, SAM2Transforms], size: int
+) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (size, size, 3), np.uint8)
+    before = image.copy()
+
+    prepared = _normalize(_resize(image, size))
+
+    torch.testing.assert_close(prepared[0], references[size](image), rtol=1e-5, atol=1e-5)
+    np.testing.assert_array_equal(image, before)
+
+
+@pytest.mark.parametrize(
+    "view", [np.s_[:, ::-1], np.s_[::2, ::3], np.s_[..., ::-1]], ids=["mirrored", "thinned", "BGR"]
+)
+def test_a_view_is_prepared_as_its_copy(view: Any) -> None:
+    seen = np.random.default_rng(0).integers(0, 256, (30, 50, 3), np.uint8)[view]
+
+    torch.testing.assert_close(_resize(seen, 16), _resize(seen.copy(), 16), rtol=0, atol=0)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Compared:
-    """Our model and the predictor with the same weights, both with the same picture; its embedding is not rounded."""
+    """Model and predictor with the same weights and the same resized picture; its embedding is not rounded."""
 
     model: Sam2Model
     embedding: Sam2Embedding
@@ -102,6 +160,7 @@ def compared(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
         warnings.filterwarnings("ignore", "`torch.jit.script` is deprecated", FutureWarning)  # sam2's own
         predictor = SAM2ImagePredictor(oracle)
     predictor._bb_feat_sizes = [(oracle.image_size // stride,) * 2 for stride in (4, 8, 16)]
+    predictor._transforms.to_tensor = lambda image: _resize(image, oracle.image_size)[0] / 255
     image = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8) // 4 + paint(TOP_RIGHT) // 2
     predictor.set_image(image)
     return Compared(model=model, embedding=model.embed(image), predictor=predictor)
@@ -464,7 +523,7 @@ def test_the_format_names_what_else_the_numbers_depend_on(nano: Sam2Model) -> No
         for stored in ("fp32", "fp16")
     }
 
-    assert nano.embedding_format == "1-fp32-fp16"
+    assert nano.embedding_format == "2-fp32-fp16"
     assert len(formats) == 4
 
 
