@@ -287,10 +287,9 @@ def test_the_math_kernel_of_attention_stays_allowed() -> None:
     assert torch.backends.cuda.math_sdp_enabled()  # type: ignore[no-untyped-call]
 
 
-class FullDevice(torch.nn.Module):
-    """A net whose device is full: fails half-way, as torch does, with a tensor already made."""
+class FullDevice:
+    """An image encoder whose device is full: fails half-way, as torch does, with a tensor already made."""
 
-    image_size = 256
     made: weakref.ref[torch.Tensor]
 
     def forward_image(self, pixels: torch.Tensor) -> NoReturn:
@@ -300,14 +299,24 @@ class FullDevice(torch.nn.Module):
 
 
 def test_a_full_gpu_is_a_catalogued_error_that_keeps_no_tensor_alive() -> None:
-    net = FullDevice()
-    model = Sam2Model(net, device="cpu")
+    full = FullDevice()
+    model = Sam2Model.from_config(NANO.config_path, device="cpu")
+    model._net.forward_image = full.forward_image
 
     with pytest.raises(GpuMemoryError, match="CUDA out of memory") as refusal:
         model.embed(paint(TOP_RIGHT))
 
     assert refusal.value.__context__ is None
-    assert net.made() is None
+    assert full.made() is None
+
+
+def test_several_models_may_share_one_net(nano: Sam2Model) -> None:
+    other = Sam2Model(nano._net, device="cpu")
+    embedding = nano.embed(paint(TOP_RIGHT))
+
+    one, same = (model.predict(embedding, click(220, 60), multimask_output=True) for model in (nano, other))
+
+    np.testing.assert_array_equal(one.low_res_logits, same.low_res_logits)
 
 
 # Embeddings as bytes
@@ -451,7 +460,7 @@ def test_it_is_a_model_for_the_segmenter(nano: Sam2Model) -> None:
 
 @pytest.mark.parametrize("name", ["under_model.pt", "bare.pth", "bare.safetensors"])
 def test_every_form_of_checkpoint_gives_the_same_model(nano: Sam2Model, tmp_path: Path, name: str) -> None:
-    state_dict = nano._net.state_dict()
+    state_dict = {key: weight.contiguous() for key, weight in nano._net.state_dict().items()}
     if name.endswith(".safetensors"):
         safetensors.torch.save_file(state_dict, tmp_path / name)
     else:

@@ -12,7 +12,7 @@ import pickle
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import wraps
+from functools import partial, wraps
 from pathlib import Path
 from typing import Any, Literal, ParamSpec, Self, TypeAlias, TypeVar
 
@@ -155,6 +155,7 @@ class Sam2Model:
         self.precision = _choose_precision(precision, self.device)
         self.stored_precision = stored_precision
         self._net: Any = _move(net, self.device)
+        self._image_pe = _lay_out_positions(self._net)
 
     @classmethod
     def from_config(
@@ -229,7 +230,7 @@ class Sam2Model:
             )
             low_res_logits, scores, _, _ = self._net.sam_mask_decoder(
                 image_embeddings=embedding.image_embed.float(),
-                image_pe=self._net.sam_prompt_encoder.get_dense_pe(),
+                image_pe=self._image_pe,
                 sparse_prompt_embeddings=sparse,
                 dense_prompt_embeddings=dense,
                 multimask_output=multimask_output,
@@ -407,7 +408,27 @@ def _choose_precision(precision: str, device: str) -> str:
 
 def _move(net: torch.nn.Module, device: str) -> torch.nn.Module:
     # Without gradients autocast keeps no casted weights, a store that threads would share.
-    return _with_gpu_memory_error(net.to)(device).eval().requires_grad_(requires_grad=False)
+    net = _with_gpu_memory_error(net.to)(device).to(memory_format=torch.channels_last)
+    return net.eval().requires_grad_(requires_grad=False)
+
+
+def _lay_out_positions(net: Any) -> torch.Tensor:
+    """Have the mask decoder use positions computed once, in the order of memory its tokens are in (docs/adr/0009).
+
+    The decoder copies the positions it is given into the order that suits it least. So its transformer is given those
+    made here instead, and what is returned, to give to the decoder, is of one pixel: that copy then costs nothing.
+    """
+    image_pe: torch.Tensor = net.sam_prompt_encoder.get_dense_pe().contiguous(memory_format=torch.channels_last)
+    net.sam_mask_decoder.transformer.register_forward_pre_hook(partial(_give_positions, image_pe))
+    return image_pe[:, :, :1, :1]
+
+
+def _give_positions(
+    image_pe: torch.Tensor, _: torch.nn.Module, args: tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Before each forward of the transformer: channels last, so that every token (a pixel) lies in one piece."""
+    src, _ignored, tokens = args
+    return src.contiguous(memory_format=torch.channels_last), image_pe, tokens
 
 
 def _preprocess(image: Image, size: int) -> torch.Tensor:
