@@ -1,5 +1,6 @@
 """SAM 2 without state, held against `SAM2ImagePredictor` number for number."""
 
+import math
 import pickle
 import threading
 import warnings
@@ -20,7 +21,7 @@ from sam2.sam2_image_predictor import SAM2ImagePredictor
 from labelstudio_sam2.errors import GpuMemoryError, ModelUnavailableError
 from labelstudio_sam2.segmenter.embedding_cache import DamagedEmbeddingError
 from labelstudio_sam2.segmenter.prompt import FloatArray, Image, Mask, Prompt
-from labelstudio_sam2.segmenter.sam2_model import Sam2Embedding, Sam2Model, _checksum, load_sam2
+from labelstudio_sam2.segmenter.sam2_model import Sam2Embedding, Sam2Model, _checksum, _keep_to_quota, load_sam2
 from labelstudio_sam2.segmenter.zoo import MODELS
 
 if TYPE_CHECKING:
@@ -541,6 +542,20 @@ def test_a_config_that_is_none_is_refused_by_name(tmp_path: Path, text: str | No
 def test_a_device_the_machine_lacks_is_refused() -> None:
     with pytest.raises(ModelUnavailableError, match="DEVICE=cuda is asked for"):
         load_sam2(NANO, NANO.checkpoint, device="cuda")
+
+
+@pytest.mark.parametrize(("cpus", "threads"), [(0.5, 1), (1.5, 2), (2.0, 2), (4.0, 3), (math.inf, 3)])
+def test_torch_starts_no_more_threads_than_the_quota_has_cpus(cpus: float, threads: int) -> None:
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(3)
+
+        _keep_to_quota(cpus)
+
+        with ThreadPoolExecutor(1) as thread:
+            assert thread.submit(torch.get_num_threads).result() == threads
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_random_weights_follow_the_seed_and_leave_torchs_own_alone() -> None:

@@ -8,6 +8,7 @@ would switch them for the whole process, under other threads' feet.
 """
 
 import json
+import math
 import pickle
 import zlib
 from collections.abc import Callable, Mapping
@@ -27,6 +28,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from labelstudio_sam2.errors import GpuMemoryError, ModelUnavailableError
+from labelstudio_sam2.segmenter.cpu_quota import cpu_quota
 from labelstudio_sam2.segmenter.embedding_cache import DamagedEmbeddingError
 from labelstudio_sam2.segmenter.prompt import LOGITS_LIMIT, FloatArray, Image, Prompt, Segmentation
 from labelstudio_sam2.segmenter.zoo import ModelSpec
@@ -154,6 +156,7 @@ class Sam2Model:
         self.device = _choose_device(device)
         self.precision = _choose_precision(precision, self.device)
         self.stored_precision = stored_precision
+        _keep_to_quota(cpu_quota())
         self._net: Any = _move(net, self.device)
         self._image_pe = _lay_out_positions(self._net)
 
@@ -404,6 +407,12 @@ def _choose_precision(precision: str, device: str) -> str:
     if not device.startswith("cuda"):
         return "fp32"
     return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+
+
+def _keep_to_quota(cpus: float) -> None:
+    """Lower torch's threads, the process's, to the CPUs it may use. They are never raised: OMP_NUM_THREADS holds."""
+    if cpus < torch.get_num_threads():
+        torch.set_num_threads(max(1, math.ceil(cpus)))
 
 
 def _move(net: torch.nn.Module, device: str) -> torch.nn.Module:
