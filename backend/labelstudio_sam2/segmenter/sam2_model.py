@@ -417,8 +417,9 @@ def _keep_to_quota(cpus: float) -> None:
 
 def _move(net: torch.nn.Module, device: str) -> torch.nn.Module:
     # Without gradients autocast keeps no casted weights, a store that threads would share.
-    net = _with_gpu_memory_error(net.to)(device).to(memory_format=torch.channels_last)
-    return net.eval().requires_grad_(requires_grad=False)
+    net = _with_gpu_memory_error(net.to)(device).eval().requires_grad_(requires_grad=False)
+    # elsewhere it was not measured
+    return net.to(memory_format=torch.channels_last) if device == "cpu" else net
 
 
 def _lay_out_positions(net: Any) -> torch.Tensor:
