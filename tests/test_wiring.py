@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 import labelstudio_sam2.segmenter.sam2_model
+import labelstudio_sam2.wsgi
 from labelstudio_sam2.app import build_segmenter
 from labelstudio_sam2.settings import load_settings
 from labelstudio_sam2.wsgi import Server
@@ -80,6 +81,17 @@ def test_the_servers_settings_reach_gunicorn(setting: dict[str, Any], option: st
     assert getattr(server.cfg, option) == expected
     assert server.cfg.workers == 1
     assert not server.cfg.preload_app
+
+
+def test_what_is_served_reuses_its_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    steps: list[str] = []
+    for name in ("configure_logging", "reuse_freed_memory"):
+        monkeypatch.setattr(labelstudio_sam2.wsgi, name, lambda *_, name=name: steps.append(name))
+    monkeypatch.setattr(Server, "run", lambda _: steps.append("run"))
+
+    labelstudio_sam2.wsgi.serve(load_settings())
+
+    assert steps == ["configure_logging", "reuse_freed_memory", "run"]
 
 
 @pytest.fixture(autouse=True)

@@ -12,6 +12,7 @@ from gunicorn.workers.gthread import ThreadWorker
 
 from labelstudio_sam2.app import build_app
 from labelstudio_sam2.ops.logging import configure_logging, gunicorn_log_config
+from labelstudio_sam2.ops.memory import reuse_freed_memory
 from labelstudio_sam2.settings import Settings, SettingsError
 
 logger = logging.getLogger(__name__)
@@ -82,6 +83,7 @@ def check_port(settings: Settings) -> None:
 def serve(settings: Settings) -> None:
     """Serve until told to stop."""
     configure_logging(settings.log_level)
+    reuse_freed_memory()  # the worker inherits it
     for name, value in (
         ("LABEL_STUDIO_URL", settings.label_studio_url),
         ("LABEL_STUDIO_API_KEY", settings.label_studio_api_key),

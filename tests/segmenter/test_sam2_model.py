@@ -1,5 +1,6 @@
 """SAM 2 without state, held against `SAM2ImagePredictor` number for number, but for the resizing of pictures."""
 
+import math
 import pickle
 import threading
 import warnings
@@ -7,7 +8,6 @@ import weakref
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
@@ -24,7 +24,15 @@ from sam2.utils.transforms import SAM2Transforms
 from labelstudio_sam2.errors import BusyError, GpuMemoryError, ModelUnavailableError
 from labelstudio_sam2.segmenter.embedding_cache import DamagedEmbeddingError
 from labelstudio_sam2.segmenter.prompt import FloatArray, Image, Mask, Prompt, Segmentation
-from labelstudio_sam2.segmenter.sam2_model import Sam2Embedding, Sam2Model, _checksum, _normalize, _resize, load_sam2
+from labelstudio_sam2.segmenter.sam2_model import (
+    Sam2Embedding,
+    Sam2Model,
+    _checksum,
+    _keep_to_quota,
+    _normalize,
+    _resize,
+    load_sam2,
+)
 from labelstudio_sam2.segmenter.zoo import MODELS
 
 if TYPE_CHECKING:
@@ -375,11 +383,9 @@ def test_the_math_kernel_of_attention_stays_allowed() -> None:
     assert torch.backends.cuda.math_sdp_enabled()  # type: ignore[no-untyped-call]
 
 
-class FullDevice(torch.nn.Module):
-    """A net whose device is full: fails half-way, as torch does, with a tensor already made."""
+class FullDevice:
+    """An image encoder whose device is full: fails half-way, as torch does, with a tensor already made."""
 
-    image_size = 256
-    image_encoder = SimpleNamespace(trunk=SimpleNamespace(blocks=()))
     made: weakref.ref[torch.Tensor]
 
     def forward_image(self, pixels: torch.Tensor) -> NoReturn:
@@ -389,14 +395,24 @@ class FullDevice(torch.nn.Module):
 
 
 def test_a_full_gpu_is_a_catalogued_error_that_keeps_no_tensor_alive() -> None:
-    net = FullDevice()
-    model = Sam2Model(net, device="cpu")
+    full = FullDevice()
+    model = Sam2Model.from_config(NANO.config_path, device="cpu")
+    model._net.forward_image = full.forward_image
 
     with pytest.raises(GpuMemoryError, match="CUDA out of memory") as refusal:
         model.embed(paint(TOP_RIGHT))
 
     assert refusal.value.__context__ is None
-    assert net.made() is None
+    assert full.made() is None
+
+
+def test_several_models_may_share_one_net(nano: Sam2Model) -> None:
+    other = Sam2Model(nano._net, device="cpu")
+    embedding = nano.embed(paint(TOP_RIGHT))
+
+    one, same = (model.predict(embedding, click(220, 60), multimask_output=True) for model in (nano, other))
+
+    np.testing.assert_array_equal(one.low_res_logits, same.low_res_logits)
 
 
 # Embeddings as bytes
@@ -540,7 +556,7 @@ def test_it_is_a_model_for_the_segmenter(nano: Sam2Model) -> None:
 
 @pytest.mark.parametrize("name", ["under_model.pt", "bare.pth", "bare.safetensors"])
 def test_every_form_of_checkpoint_gives_the_same_model(nano: Sam2Model, tmp_path: Path, name: str) -> None:
-    state_dict = nano._net.state_dict()
+    state_dict = {key: weight.contiguous() for key, weight in nano._net.state_dict().items()}
     if name.endswith(".safetensors"):
         safetensors.torch.save_file(state_dict, tmp_path / name)
     else:
@@ -621,6 +637,20 @@ def test_a_config_that_is_none_is_refused_by_name(tmp_path: Path, text: str | No
 def test_a_device_the_machine_lacks_is_refused() -> None:
     with pytest.raises(ModelUnavailableError, match="DEVICE=cuda is asked for"):
         load_sam2(NANO, NANO.checkpoint, device="cuda")
+
+
+@pytest.mark.parametrize(("cpus", "threads"), [(0.5, 1), (1.5, 2), (2.0, 2), (4.0, 3), (math.inf, 3)])
+def test_torch_starts_no_more_threads_than_the_quota_has_cpus(cpus: float, threads: int) -> None:
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(3)
+
+        _keep_to_quota(cpus)
+
+        with ThreadPoolExecutor(1) as thread:
+            assert thread.submit(torch.get_num_threads).result() == threads
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_random_weights_follow_the_seed_and_leave_torchs_own_alone() -> None:

@@ -8,13 +8,14 @@ would switch them for the whole process, under other threads' feet.
 """
 
 import json
+import math
 import pickle
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from functools import wraps
+from functools import partial, wraps
 from pathlib import Path
 from typing import Any, Literal, ParamSpec, Self, TypeAlias, TypeVar
 
@@ -29,6 +30,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from labelstudio_sam2.errors import GpuMemoryError, ModelUnavailableError
+from labelstudio_sam2.segmenter.cpu_quota import cpu_quota
 from labelstudio_sam2.segmenter.embedding_cache import DamagedEmbeddingError
 from labelstudio_sam2.segmenter.prompt import LOGITS_LIMIT, FloatArray, Image, Prompt, Segmentation
 from labelstudio_sam2.segmenter.zoo import ModelSpec
@@ -159,10 +161,12 @@ class Sam2Model:
         self.device = _choose_device(device)
         self.precision = _choose_precision(precision, self.device)
         self.stored_precision = stored_precision
+        _keep_to_quota(cpu_quota())
         moved: Any = _move(net, self.device)
         self._net = moved
         for block in moved.image_encoder.trunk.blocks:
             block.register_forward_pre_hook(lambda *_: _STEP_ASIDE.get()())
+        self._image_pe = _lay_out_positions(moved)
 
     @classmethod
     def from_config(
@@ -238,7 +242,7 @@ class Sam2Model:
             )
             low_res_logits, scores, _, _ = self._net.sam_mask_decoder(
                 image_embeddings=embedding.image_embed.float(),
-                image_pe=self._net.sam_prompt_encoder.get_dense_pe(),
+                image_pe=self._image_pe,
                 sparse_prompt_embeddings=sparse,
                 dense_prompt_embeddings=dense,
                 multimask_output=multimask_output,
@@ -423,9 +427,36 @@ def _choose_precision(precision: str, device: str) -> str:
     return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
 
 
+def _keep_to_quota(cpus: float) -> None:
+    """Lower torch's threads, the process's, to the CPUs it may use. They are never raised: OMP_NUM_THREADS holds."""
+    if cpus < torch.get_num_threads():
+        torch.set_num_threads(max(1, math.ceil(cpus)))
+
+
 def _move(net: torch.nn.Module, device: str) -> torch.nn.Module:
     # Without gradients autocast keeps no casted weights, a store that threads would share.
-    return _with_gpu_memory_error(net.to)(device).eval().requires_grad_(requires_grad=False)
+    net = _with_gpu_memory_error(net.to)(device).eval().requires_grad_(requires_grad=False)
+    # elsewhere it was not measured
+    return net.to(memory_format=torch.channels_last) if device == "cpu" else net
+
+
+def _lay_out_positions(net: Any) -> torch.Tensor:
+    """Have the mask decoder use positions computed once, in the order of memory its tokens are in (docs/adr/0009).
+
+    The decoder copies the positions it is given into the order that suits it least. So its transformer is given those
+    made here instead, and what is returned, to give to the decoder, is of one pixel: that copy then costs nothing.
+    """
+    image_pe: torch.Tensor = net.sam_prompt_encoder.get_dense_pe().contiguous(memory_format=torch.channels_last)
+    net.sam_mask_decoder.transformer.register_forward_pre_hook(partial(_give_positions, image_pe))
+    return image_pe[:, :, :1, :1]
+
+
+def _give_positions(
+    image_pe: torch.Tensor, _: torch.nn.Module, args: tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Before each forward of the transformer: channels last, so that every token (a pixel) lies in one piece."""
+    src, _ignored, tokens = args
+    return src.contiguous(memory_format=torch.channels_last), image_pe, tokens
 
 
 def _resize(image: Image, size: int) -> torch.Tensor:
