@@ -19,7 +19,7 @@ Mask: TypeAlias = NDArray[np.bool_]
 WIDTH, HEIGHT = 750, 1000
 PAPER = ((0.86, 0.90, 0.84), (0.73, 0.77, 0.71))
 SKIN = (0.95, 0.70, 0.52)
-WOOL = (0.14, 0.34, 0.12)
+WOOL = (0.20, 0.30, 0.55)
 CREASE = 0.62
 """How bright a line between two fingers is, of the skin."""
 LIGHT = np.array([-0.5, -0.65, 0.57], np.float32)

@@ -25,7 +25,8 @@ def draw_curve(log_path: Path, picture: Path) -> None:
         for before, after in itertools.pairwise(entries):
             if before["size"] != after["size"]:
                 axes.axvline(after["step"], color="0.8", linewidth=1)
-                axes.annotate(f"{after['size']} px", (after["step"], 0), color="0.5", fontsize=8)
+                place = {"transform": axes.get_xaxis_transform(), "color": "0.5", "fontsize": 8}
+                axes.text(after["step"], 0.03, f" {after['size']} px", **place)
     right.set(title="mean IoU, held-out composites", xlabel="step", ylim=(0, 1))
     right.grid(color="0.92")
     right.legend(frameon=False)

@@ -115,10 +115,11 @@ def tight_box(mask: Mask) -> tuple[float, float, float, float]:
 
 
 def rough_box(mask: Mask, rng: Generator) -> tuple[float, float, float, float]:
-    """Return a box as people draw one: each edge off by some percent of its length."""
+    """Return a box as people draw one, some with more care: each edge off by up to some percent of its length."""
     x1, y1, x2, y2 = tight_box(mask)
     width, height = x2 - x1, y2 - y1
-    off = np.clip(rng.normal(0.01, 0.04, 4), -0.1, 0.15) * [width, height, width, height]
+    care = rng.random()
+    off = care * np.clip(rng.normal(0.01, 0.05, 4), -0.1, 0.15) * [width, height, width, height]
     size_y, size_x = mask.shape
     return (
         float(np.clip(x1 - off[0], 0, size_x)),

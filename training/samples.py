@@ -18,13 +18,13 @@ PROMPTS_PER_IMAGE = 4
 """The encoder's work on an image serves as many prompts."""
 
 _KINDS: dict[PromptKind, float] = {
-    "click": 0.33,
-    "box": 0.2,
-    "box_click": 0.06,
-    "clicks": 0.08,
-    "click_negative": 0.12,
-    "mask": 0.08,
-    "edit": 0.1,
+    "click": 0.28,
+    "box": 0.3,
+    "box_click": 0.07,
+    "clicks": 0.06,
+    "click_negative": 0.1,
+    "mask": 0.07,
+    "edit": 0.09,
     "nothing": 0.03,
 }
 _KINDS_EASY: dict[PromptKind, float] = {"click": 0.4, "box": 0.2, "clicks": 0.1, "mask": 0.3}

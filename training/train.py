@@ -58,8 +58,8 @@ class Stage:
 
 STAGES = (
     Stage(size=128, images=12_000, batch=24, easy=True),
-    Stage(size=128, images=60_000, batch=24),
-    Stage(size=256, images=124_800, batch=16),
+    Stage(size=128, images=120_000, batch=24),
+    Stage(size=256, images=102_400, batch=16),
 )
 """Small images first: they cost a quarter, and what is learned on them holds for large ones."""
 

@@ -24,6 +24,8 @@ from labelstudio_sam2.errors import (
     UnsupportedError,
 )
 from labelstudio_sam2.labelstudio.assistant import image_address
+from labelstudio_sam2.labelstudio.brush_rle import decode_brush_rle
+from labelstudio_sam2.labelstudio.editing import LESS_WEIGHT
 from labelstudio_sam2.labelstudio.label_config import ImageTag
 from labelstudio_sam2.labelstudio.wire import decode_predict_request, encode_answer, plain_answer
 
@@ -536,3 +538,38 @@ def test_a_tag_may_keep_only_the_clicked_part_of_a_mask(
     (region,) = annotator.ask(draw.click(35, 40), task=draw.task())["result"]
 
     np.testing.assert_array_equal(decoded(region), square)
+
+
+def test_an_edit_whose_answer_ignores_a_click_is_asked_again_with_less_weight_on_the_earlier_mask(
+    annotator: Any, segmenter: Any, draw: Any, square: Mask
+) -> None:
+    larger = square.copy()
+    larger[50:80, 60:80] = True
+    answers = iter([[square], [larger]])
+    ask_model = segmenter.segment
+
+    def segment(picture: Any, prompts: Any) -> Any:
+        segmenter.masks = next(answers)
+        return ask_model(picture, prompts)
+
+    segmenter.segment = segment
+    task = draw.task(draft=[draw.mask(square)])
+
+    answer = annotator.ask(draw.click(35, 40), draw.click(35, 60), task=task)
+
+    first, again = segmenter.prompts
+    np.testing.assert_array_equal(again.point_coords, first.point_coords)
+    np.testing.assert_allclose(again.mask_input, first.mask_input * LESS_WEIGHT)
+    (region,) = answer["result"]
+    height, width = square.shape
+    np.testing.assert_array_equal(decode_brush_rle(region["value"]["rle"], (height, width)), larger)
+
+
+def test_an_edit_whose_answer_heeds_every_click_is_asked_once(
+    annotator: Any, segmenter: Any, draw: Any, square: Mask
+) -> None:
+    task = draw.task(draft=[draw.mask(square)])
+
+    annotator.ask(draw.click(35, 40), draw.click(60, 80, is_positive=False), task=task)
+
+    assert len(segmenter.prompts) == 1

@@ -1,5 +1,6 @@
 """SAM 2 without state, held against `SAM2ImagePredictor` number for number, but for the resizing of pictures."""
 
+import json
 import math
 import pickle
 import threading
@@ -17,6 +18,7 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
+from PIL import Image as PillowImage
 from sam2.build_sam import build_sam2
 from sam2.sam2_image_predictor import SAM2ImagePredictor
 from sam2.utils.transforms import SAM2Transforms
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
     from labelstudio_sam2.segmenter.segmenter import Model
 
 NANO = MODELS["nano"]
+PHOTOGRAPHS = Path(__file__).parent.parent / "data" / "photographs"
 HEIGHT, WIDTH = 180, 300
 
 
@@ -353,16 +356,20 @@ def test_embedding_and_predicting_write_nothing_into_the_weights(nano: Sam2Model
 
 def test_an_embedding_is_stored_in_half_precision_and_its_masks_stay_the_same(nano: Sam2Model) -> None:
     unrounded = load_sam2(NANO, NANO.checkpoint, device="cpu", stored_precision="fp32")
-    image = paint(TOP_RIGHT, BOTTOM_LEFT)
+    photographs = json.loads((PHOTOGRAPHS / "index.json").read_text())
 
-    half, full = nano.embed(image), unrounded.embed(image)
-
-    assert half.nbytes == full.nbytes / 2
-    assert half.image_embed.dtype == torch.float16
-    for x, y in ((220, 60), (80, 120), (150, 20)):
-        one = nano.predict(half, click(x, y), multimask_output=False).mask()
-        other = unrounded.predict(full, click(x, y), multimask_output=False).mask()
-        assert iou(one, other) >= 0.999
+    for entry in photographs:
+        image = np.asarray(PillowImage.open(PHOTOGRAPHS / entry["photo"]).convert("RGB"))
+        half, full = nano.embed(image), unrounded.embed(image)
+        assert half.nbytes == full.nbytes / 2
+        assert half.image_embed.dtype == torch.float16
+        for shown in entry["objects"]:
+            for multimask_output in (True, False):
+                one, other = (
+                    model.predict(embedding, click(*shown["click_xy"]), multimask_output=multimask_output).mask()
+                    for model, embedding in ((nano, half), (unrounded, full))
+                )
+                assert iou(one, other) >= 0.999, shown["name"]
 
 
 def test_an_explicit_precision_holds_in_worker_threads(nano: Sam2Model) -> None:

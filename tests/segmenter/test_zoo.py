@@ -96,7 +96,7 @@ def test_a_checkpoint_of_ones_own_needs_a_config(own_checkpoint: Path) -> None:
 @pytest.mark.parametrize(
     ("model", "precision", "version"),
     [
-        ("nano", "auto", "nano@ac115beeb10d"),
+        ("nano", "auto", "nano@9f481d00c187"),
         ("hiera_tiny", "auto", "sam2/hiera_tiny@7402e0d864fa"),
         ("hiera_tiny", "fp16", "sam2/hiera_tiny@7402e0d864fa+fp16"),
         ("sam2.0/hiera_tiny", "auto", "sam2.0/hiera_tiny"),  # its hash is not known

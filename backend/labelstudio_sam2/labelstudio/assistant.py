@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from labelstudio_sam2.errors import BadRequestError
-from labelstudio_sam2.labelstudio.editing import box_around, edit_prompt, edit_under
+from labelstudio_sam2.labelstudio.editing import Edit, box_around, edit_prompt, edit_under
 from labelstudio_sam2.labelstudio.label_config import AnswerTag, ImageTag, LabelConfig, parse_label_config
 from labelstudio_sam2.labelstudio.predictions import answer_regions, clicked_parts
 from labelstudio_sam2.labelstudio.prompts import box_prompt, clicks_of, newest_prompts, prompts_of
@@ -79,14 +79,12 @@ class Ask:
     Attributes:
         prompt: For SAM 2.
         tags: Where the answer goes.
-        region_id: The id of the region that the answer replaces, or None for a new object.
-        within: (H, W) bool; the answer may not grow beyond it.
+        edit: The region that the answer replaces, and how, or None for a new object.
     """
 
     prompt: Prompt
     tags: Sequence[AnswerTag]
-    region_id: str | None = None
-    within: Mask | None = None
+    edit: Edit | None = None
 
 
 class Assistant:
@@ -149,13 +147,23 @@ class Assistant:
         segmentations = self._segmenter.segment(picture, [ask.prompt for ask in asks]) if asks else []
         results, scores = [], []
         for ask, segmentation in zip(asks, segmentations, strict=True):
-            mask = segmentation.mask() if ask.within is None else segmentation.mask() & ask.within
-            score = float(np.clip(segmentation.score, 0.0, 1.0))
+            mask, score = segmentation.mask(), segmentation.score
+            if ask.edit is not None:
+                mask, score = self._edited(picture, ask.edit, mask, score)
+            score = float(np.clip(score, 0.0, 1.0))
             scores.append(score)
             for tag in ask.tags:
                 kept = mask if tag.parts == "all" else clicked_parts(mask, ask.prompt)
-                results += answer_regions(kept, score, tag, region_id=ask.region_id, item_index=item_index)
+                region_id = ask.edit.region.id if ask.edit else None
+                results += answer_regions(kept, score, tag, region_id=region_id, item_index=item_index)
         return {"result": results, "score": min(scores, default=0.0), "model_version": self.model_version}
+
+    def _edited(self, picture: Picture, edit: Edit, mask: Mask, score: float) -> tuple[Mask, float]:
+        """Return the mask that an edit ends with, and its score: where a click is ignored, it is asked once more."""
+        if edit.is_ignored_by(mask) and edit.insistent.mask_input is not None:
+            (again,) = self._segmenter.segment(picture, [edit.insistent])
+            mask, score = again.mask(), again.score
+        return mask if edit.within is None else mask & edit.within, score
 
 
 def image_address(task: Task, tag: ImageTag, item_index: int | None) -> str:
@@ -197,7 +205,7 @@ def _asks(
     if edited is not None:
         edit = edit_prompt(edited, clicks, size_hw)
         tag = _tag_of(edited.region, config)
-        return [Ask(edit.prompt, [tag], region_id=edited.region.id, within=edit.within)]
+        return [Ask(edit.prompt, [tag], edit)]
     answered = {tag.from_name for tag in tags}
 
     def is_box_to_prompt_with(region: DrawnRegion) -> bool:

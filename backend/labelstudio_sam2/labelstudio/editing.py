@@ -8,7 +8,7 @@ of a context decides: on a region of its class it edits that region, elsewhere i
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from labelstudio_sam2.labelstudio.regions import (
     DrawnRegion,
     area_mask,
     check_size,
+    covers,
     rectangle_corners,
     strokes,
 )
@@ -29,6 +30,9 @@ KEPT_POINTS = 6
 """Points that say what an edited mask should keep."""
 KEPT_POINTS_WHEN_CUTTING = 2
 """The same where something is taken away: only those farthest from it, the others might lie on it."""
+LESS_WEIGHT = 0.25
+"""Of the earlier mask's logits, where the first answer ignored a click. Measured with nano on 200 composites: a second
+object is joined in 87 % instead of 65 % of the cases, what is corrected otherwise is as good as before."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,12 +55,26 @@ class Edit:
     Attributes:
         region: Its id and tag are kept.
         prompt: What to ask.
+        clicks: What the annotator asked for; the prompt also has points that keep what is there.
         within: (H, W) bool; where only something is taken away, the answer may not grow beyond this earlier mask.
     """
 
     region: DrawnRegion
     prompt: Prompt
+    clicks: Clicks
     within: Mask | None = None
+
+    @property
+    def insistent(self) -> Prompt:
+        """What to ask where the answer to `prompt` ignores a click: the same, with less weight on the earlier mask."""
+        mask_input = self.prompt.mask_input
+        return replace(self.prompt, mask_input=None if mask_input is None else LESS_WEIGHT * mask_input)
+
+    def is_ignored_by(self, mask: Mask) -> bool:
+        """Return whether a mask, (H, W) bool, leaves a positive click out or covers a negative one."""
+        return any(
+            covers(mask, at) != bool(label) for at, label in zip(self.clicks.coords, self.clicks.labels, strict=True)
+        )
 
 
 def edit_under(
@@ -114,11 +132,11 @@ def edit_prompt(edited: Editable, clicks: Clicks, size_hw: tuple[int, int]) -> E
     region, mask = edited.region, edited.mask
     asked = (stroke_clicks(strokes(region, size_hw), size_hw) + clicks).newest(MAX_POINTS)
     if mask is None or not mask.any():
-        return Edit(region, Prompt(point_coords=asked.coords, point_labels=asked.labels))
+        return Edit(region, Prompt(point_coords=asked.coords, point_labels=asked.labels), clicks)
     only_cuts = not asked.labels.any()
     asked = (_kept(mask, asked) + asked).newest(MAX_POINTS)
     prompt = Prompt(point_coords=asked.coords, point_labels=asked.labels, mask_input=mask_logits(mask))
-    return Edit(region, prompt, within=mask if only_cuts else None)
+    return Edit(region, prompt, clicks, within=mask if only_cuts else None)
 
 
 def _kept(mask: Mask, asked: Clicks) -> Clicks:

@@ -158,7 +158,7 @@ MODELS = {
             config=_NANO / "sam2_nano.yaml",
             checkpoint=_NANO / "sam2_nano.safetensors",
             size_bytes=8_641_696,
-            sha256="ac115beeb10dbe0e09e1effdcdfebebd30a9e1e0ef75b67424e139036778ad67",
+            sha256="9f481d00c1873aa64fcbed36dbd076f6d9b37a050b65b1bd82ea208776bcfa8a",
         ),
         _sam2_1(
             "hiera_tiny",
