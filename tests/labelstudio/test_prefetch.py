@@ -199,17 +199,23 @@ def test_nothing_is_downloaded_before_the_model_is_there(
 ) -> None:
     caplog.set_level("INFO")
     ahead.failure = ModelLoadingError("not yet")
-
     prefetch.notice(task(4), 4, LABEL_CONFIG, "6")
+    assert "not prefetched: not yet" in caplog.text
+    assert (addresses.found, prefetch.waiting) == ([], 0)
 
-    until(lambda: caplog.text.count("not prefetched: not yet") == 2)
-    assert addresses.found == []
+    ahead.failure = None
+    prefetch.notice(task(4), 4, LABEL_CONFIG, "6")
+    until(lambda: len(ahead.embedded) == 3)
 
 
 def test_tasks_that_label_studio_opens_while_it_lists_them_are_opened_by_nobody(
     prefetch: Prefetch, ahead: Ahead, project: Project
 ) -> None:
-    project.while_asked = lambda: prefetch.notice(task(5), 5, LABEL_CONFIG, "6")
+    def opens() -> None:
+        prefetch.notice(task(5), 5, LABEL_CONFIG, "6")
+        prefetch.notice(task(6), 6, LABEL_CONFIG, "6")
+
+    project.while_asked = opens
 
     prefetch.notice(task(4), 4, LABEL_CONFIG, "6")
 
@@ -263,8 +269,40 @@ def test_a_labeling_configuration_that_cannot_be_read_prefetches_nothing(
 ) -> None:
     prefetch.notice(task(4), 4, "<View>", "6")
 
-    until(lambda: project.asked == [("6", 4, 2)] and prefetch.waiting == 0)
-    assert addresses.found == []
+    assert (prefetch.waiting, project.asked, addresses.found) == (0, [], [])
+
+
+@pytest.mark.parametrize("project_id", ["", "x", "6" * 40])
+def test_tasks_of_no_project_are_not_asked_for(
+    prefetch: Prefetch, ahead: Ahead, project: Project, project_id: str
+) -> None:
+    prefetch.notice(task(4), 4, LABEL_CONFIG, project_id)
+
+    until(lambda: ahead.embedded == ["4.png"] and prefetch.waiting == 0)
+    assert project.asked == []
+
+
+def test_tasks_before_the_listed_one_are_opened_by_somebody(prefetch: Prefetch, ahead: Ahead, project: Project) -> None:
+    def opens() -> None:
+        if len(project.asked) == 1:
+            prefetch.notice(task(2), 2, LABEL_CONFIG, "6")
+
+    project.while_asked = opens
+
+    prefetch.notice(task(4), 4, LABEL_CONFIG, "6")
+
+    until(lambda: project.asked == [("6", 4, 2), ("6", 2, 2)])
+    until(lambda: "2.png" in ahead.embedded)
+
+
+def test_a_bug_in_noticing_costs_no_answer(
+    prefetch: Prefetch, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(prefetch, "_plan", lambda *_: 1 / 0)
+
+    prefetch.notice(task(4), 4, LABEL_CONFIG, "6")
+
+    assert "ZeroDivisionError" in caplog.text
 
 
 @dataclass

@@ -1,4 +1,5 @@
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
@@ -25,10 +26,11 @@ def test_one_thread_at_a_time_has_the_device(threads: ThreadPoolExecutor) -> Non
             for _ in range(3):
                 inside += 1
                 most = max(most, inside)
+                time.sleep(0.0003)
                 inside -= 1
                 step_aside()
 
-    list(threads.map(work, range(500)))
+    list(threads.map(work, range(300)))
 
     assert (most, schedule.waiting) == (1, 0)
 
@@ -117,6 +119,70 @@ def test_long_work_steps_aside_for_the_more_urgent_only(threads: ThreadPoolExecu
     other.result(5)
 
     assert order == ["half of it", "click", "the other half", "another picture"]
+
+
+def test_a_picture_that_was_begun_lets_one_click_go_first_at_a_time(threads: ThreadPoolExecutor) -> None:
+    schedule = DeviceSchedule(max_waiting=100, wait_seconds=10)
+    order: list[str] = []
+    with schedule.turn(lambda: Urgency.EMBED) as step_aside:
+        clicks = [
+            _wait_for(schedule, threads, Urgency.PREDICT, partial(order.append, name))
+            for name in ("click 1", "click 2")
+        ]
+        for part in ("first part", "second part", "third part"):
+            order.append(part)
+            step_aside()
+    for click in clicks:
+        click.result(5)
+
+    assert order == ["first part", "click 1", "second part", "click 2", "third part"]
+
+
+def test_a_picture_is_not_interrupted_by_another_however_long_that_waited(threads: ThreadPoolExecutor) -> None:
+    now = 0.0
+    schedule = DeviceSchedule(max_waiting=100, wait_seconds=10, patience_seconds=5, clock=lambda: now)
+    order: list[str] = []
+    with schedule.turn(lambda: Urgency.EMBED) as step_aside:
+        other = _wait_for(schedule, threads, Urgency.EMBED, partial(order.append, "another picture"))
+        now = 30.0
+        order.append("half of it")
+        step_aside()
+        order.append("a half more")
+        click = _wait_for(schedule, threads, Urgency.PREDICT, partial(order.append, "click"))
+        step_aside()
+        order.append("the end")
+    click.result(5)
+    other.result(5)
+
+    assert order == ["half of it", "a half more", "click", "the end", "another picture"]
+
+
+def test_prefetch_waits_for_as_long_as_it_takes_and_takes_nobodys_place(threads: ThreadPoolExecutor) -> None:
+    schedule = DeviceSchedule(max_waiting=1, wait_seconds=0.2)
+    order: list[str] = []
+    with schedule.turn(_predict):
+        ahead = _wait_for(schedule, threads, Urgency.PREFETCH, partial(order.append, "ahead"))
+        click = _wait_for(schedule, threads, Urgency.PREDICT, partial(order.append, "click"))
+        with pytest.raises(BusyError):
+            click.result(5)
+    ahead.result(5)
+
+    assert order == ["ahead"]
+
+
+def test_an_interrupted_thread_leaves_no_turn_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    schedule = DeviceSchedule(max_waiting=5, wait_seconds=1)
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with schedule.turn(_predict), monkeypatch.context() as interrupted:
+        interrupted.setattr(threading.Event, "wait", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            _take(schedule)
+
+    assert schedule.waiting == 0
+    assert _take(schedule)
 
 
 def test_who_stepped_aside_and_waits_too_long_gives_up_without_the_device(threads: ThreadPoolExecutor) -> None:

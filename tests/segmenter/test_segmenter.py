@@ -404,6 +404,36 @@ def test_a_click_on_a_picture_that_is_being_prefetched_waits_for_it_and_owns_it(
     assert not segmenter._clicked
 
 
+@pytest.mark.parametrize("is_clicked", [False, True])
+def test_another_pictures_click_goes_before_a_prefetch_unless_that_is_clicked_on_too(
+    segmenter: Any,
+    model: Any,
+    make_picture: Any,
+    is_clicked: bool,  # noqa: FBT001
+) -> None:
+    begun, queued = threading.Event(), threading.Event()
+
+    def begin() -> None:
+        if not begun.is_set():
+            begun.set()
+            assert queued.wait(5)
+
+    model.on_embed = begin
+    with ThreadPoolExecutor(4) as threads:
+        calls = [threads.submit(segmenter.prefetch, make_picture(20))]
+        assert begun.wait(5)
+        if is_clicked:
+            calls.append(threads.submit(segmenter.embed, make_picture(20)))
+            _until(lambda: segmenter._clicked)
+        calls.append(threads.submit(segmenter.embed, make_picture(30)))
+        _until(lambda: segmenter._device.waiting == 1)
+        queued.set()
+        for call in calls:
+            call.result(5)
+
+    assert model.embedded == ([20, 30] if is_clicked else [30, 20])
+
+
 def test_a_prefetch_that_does_not_fit_gives_up_and_evicts_nothing(
     segmenter: Any, model: Any, make_picture: Any
 ) -> None:

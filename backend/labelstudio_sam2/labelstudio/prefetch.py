@@ -1,6 +1,7 @@
 """Embeds pictures before anyone clicks on them: those of the task that is open, then those of the tasks after it."""
 
 import logging
+import re
 import threading
 import time
 from collections import deque
@@ -30,6 +31,8 @@ MAX_REMEMBERED = 1024
 Key: TypeAlias = tuple[str, int]
 """Project and task."""
 Work: TypeAlias = Callable[[], None]
+
+_IS_ID = re.compile(r"\d{1,18}", re.ASCII)
 
 
 class Segmenter(Protocol):
@@ -84,7 +87,7 @@ class Prefetch:
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
         self._noticed: RecentlyUsed[Key, float] = RecentlyUsed(MAX_REMEMBERED)
-        self._listed: str | None = None
+        self._listed: Key | None = None
 
     @property
     def waiting(self) -> int:
@@ -100,42 +103,48 @@ class Prefetch:
             label_config: Of its project.
             project: Its project's id.
         """
-        if project == self._listed or self._is_noticed(project, task_id):
-            return
-        steps = self._pictures_of(task, task_id, label_config, project)
-        if self._next_tasks is not None and self._count and task_id is not None:
-            steps.append(partial(self._look_ahead, self._next_tasks, label_config, project, task_id))
-        self._add(steps)
-
-    def _is_noticed(self, project: str, task_id: int | None) -> bool:
-        """Whether a task was noticed just before: it is opened twice at once, and each click comes by here."""
-        if task_id is None:
-            return False
-        noticed, now = self._noticed.get((project, task_id)), self._clock()
-        if noticed is not None and now - noticed < STALE_SECONDS:
-            return True
-        self._noticed.put((project, task_id), now)
-        return False
-
-    def _look_ahead(self, next_tasks: NextTasks, label_config: str, project: str, task_id: int) -> None:
-        # Where a project retrieves predictions by itself, listing tasks makes Label Studio open them all, from within
-        # this very request: what comes meanwhile was opened by nobody.
-        self._listed = project
         try:
-            following = next_tasks.tasks_after(project, task_id, self._count)
-        finally:
-            self._listed = None
-        steps = []
-        for task in following:
-            steps += self._pictures_of(task, task.id if isinstance(task.id, int) else None, label_config, project)
-        self._add(steps)
-
-    def _pictures_of(self, task: Task, task_id: int | None, label_config: str, project: str) -> list[Work]:
-        try:
-            config = parse_label_config(label_config)
+            self._segmenter.check_ready()
+            key = (project, task_id) if task_id is not None and _IS_ID.fullmatch(project) else None
+            if key is None or not (self._is_listed(key) or self._is_noticed(key)):
+                self._plan(task, task_id, label_config, project, key)
         except BackendError as error:
             logger.info("not prefetched: %s", error, extra={"code": error.code})
-            return []
+        except Exception:  # what comes next must not cost the answer that is ready
+            logger.exception("a bug: a task could not be noticed")
+
+    def _plan(self, task: Task, task_id: int | None, label_config: str, project: str, key: Key | None) -> None:
+        steps = self._pictures_of(task, task_id, parse_label_config(label_config), project)
+        if self._next_tasks is not None and self._count and key is not None:
+            steps.append(partial(self._look_ahead, self._next_tasks, label_config, key))
+        self._add(steps)
+
+    def _is_listed(self, key: Key) -> bool:
+        """Whether Label Studio may be opening a task because it is being asked for those after another."""
+        return self._listed is not None and self._listed[0] == key[0] and self._listed[1] < key[1]
+
+    def _is_noticed(self, key: Key) -> bool:
+        """Whether a task was noticed just before: it is opened twice at once, and each click comes by here."""
+        noticed, now = self._noticed.get(key), self._clock()
+        if noticed is not None and now - noticed < STALE_SECONDS:
+            return True
+        self._noticed.put(key, now)
+        return False
+
+    def _look_ahead(self, next_tasks: NextTasks, label_config: str, key: Key) -> None:
+        # Where a project retrieves predictions by itself, listing tasks makes Label Studio open them all, from within
+        # this very request: what comes meanwhile of later tasks was opened by nobody.
+        self._listed = key
+        try:
+            following = next_tasks.tasks_after(*key, self._count)
+        finally:
+            self._listed = None
+        config, steps = parse_label_config(label_config), []
+        for task in following:
+            steps += self._pictures_of(task, task.id if isinstance(task.id, int) else None, config, key[0])
+        self._add(steps)
+
+    def _pictures_of(self, task: Task, task_id: int | None, config: LabelConfig, project: str) -> list[Work]:
         addresses = islice(_addresses(task, config), MAX_PICTURES)
         return [partial(self._embed, address, project, task_id) for address in addresses]
 

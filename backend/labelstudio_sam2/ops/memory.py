@@ -10,11 +10,13 @@ def reuse_freed_memory() -> bool:
     """Have the C library keep what a prediction frees for the next one; return whether it does. Call it first of all.
 
     By default tensors go back to the kernel, and every prediction waits for thousands of pages to be handed out anew.
-    At most 128 MiB are kept, and in one arena: not once more for every few threads. For glibc; others are let be.
+    Up to 128 MiB are kept at the end of the one arena, and what is free between two tensors that are in use. One arena,
+    so that it is not once more for every few threads. For glibc; others are let be.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (AttributeError, TypeError):  # another C library
         return False
     wanted = {_M_ARENA_MAX: 1, _M_MMAP_THRESHOLD: 32 * _MIB, _M_TRIM_THRESHOLD: 128 * _MIB}
-    return all(mallopt(option, value) == 1 for option, value in wanted.items())
+    taken = [mallopt(option, value) == 1 for option, value in wanted.items()]
+    return all(taken)

@@ -18,7 +18,7 @@ def cpu_quota(cgroups: Path = _CGROUPS, own_cgroup: Path = _OWN_CGROUP) -> float
         own_cgroup: The file that names this process's own; the quotas of those above it hold too.
     """
     try:
-        lines = own_cgroup.read_text(encoding="utf-8").splitlines()
+        lines = own_cgroup.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
     except OSError:
         return math.inf
     names = [line.removeprefix("0::/") for line in lines if line.startswith("0::/")]

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import IntEnum
@@ -10,7 +10,7 @@ from enum import IntEnum
 from labelstudio_sam2.errors import BusyError
 
 PATIENCE_SECONDS = 5.0
-"""So long an annotator's new picture lets other annotators' clicks go first; then it is as urgent as they are."""
+"""So long an annotator's new picture waits behind other annotators' clicks; then its turn comes as if it were one."""
 
 
 class Urgency(IntEnum):
@@ -28,8 +28,8 @@ class DeviceSchedule:
     """Gives the device to one thread at a time, by urgency and then in the order of their coming. Thread-safe.
 
     Args:
-        max_waiting: Threads that may wait; the next one is refused at once.
-        wait_seconds: How long each of them waits before it gives up.
+        max_waiting: Threads that may wait; the next one is refused at once. Prefetch does not count, nor is it refused.
+        wait_seconds: How long each of them waits before it gives up. Prefetch waits for as long as it takes.
         patience_seconds: See `PATIENCE_SECONDS`.
         clock: What waiting is measured with, in seconds.
     """
@@ -63,7 +63,7 @@ class DeviceSchedule:
             urgency: Asked whenever the device comes free, since it may rise: a picture that is being prefetched is
                 clicked on. Must be quick and take no turn itself.
 
-        Returns:
+        Yields:
             A function for long work to call now and then: it gives the device to whoever is more urgent, and returns
             when it is this thread's again. It raises `BusyError` where that takes too long; the block must end then.
 
@@ -71,31 +71,34 @@ class DeviceSchedule:
             BusyError: Too many wait already, or the device did not come free in time.
         """
         turn = _Turn(urgency)
-        self._take(turn)
         try:
+            self._take(turn)
             yield lambda: self._step_aside(turn)
         finally:
             if turn.has_device:
                 with self._lock:
-                    self._hand_over()
+                    self._hand_over(self._waiting)
 
     def _take(self, turn: "_Turn") -> None:
         with self._lock:
             if not self._is_taken:
                 self._is_taken = turn.has_device = True
                 return
-            if len(self._waiting) >= self._max_waiting:
-                raise BusyError(f"{len(self._waiting)} requests already wait for the device")
+            waiting = sum(other.urgency() is not Urgency.PREFETCH for other in self._waiting)
+            if waiting >= self._max_waiting and turn.urgency() is not Urgency.PREFETCH:
+                raise BusyError(f"{waiting} requests already wait for the device")
             self._line_up(turn, len(self._waiting))
         self._wait(turn)
 
     def _step_aside(self, turn: "_Turn") -> None:
         with self._lock:
-            own = self._rank(turn)
-            if all(self._rank(other) >= own for other in self._waiting):
+            own = turn.urgency()
+            more_urgent = [other for other in self._waiting if other.urgency() < own]  # however long the others waited
+            if not more_urgent:
                 return
-            self._line_up(turn, 0)  # it came before all who are as urgent
-            self._hand_over()
+            turn.has_begun = True
+            self._line_up(turn, 0)
+            self._hand_over(more_urgent)
         self._wait(turn)
 
     def _line_up(self, turn: "_Turn", place: int) -> None:
@@ -105,27 +108,28 @@ class DeviceSchedule:
         self._waiting.insert(place, turn)
 
     def _wait(self, turn: "_Turn") -> None:
-        turn.called.wait(self._wait_seconds)
-        with self._lock:
-            turn.waited += self._clock() - turn.waits_since
-            turn.has_device = turn.called.is_set()
-            if turn.has_device:
-                return
-            self._waiting.remove(turn)
-        raise BusyError(f"the device did not come free in {self._wait_seconds:g} s")
+        try:
+            turn.called.wait(None if turn.urgency() is Urgency.PREFETCH else self._wait_seconds)
+        finally:  # also when the thread is interrupted
+            with self._lock:
+                turn.has_device = turn.called.is_set()
+                if not turn.has_device:
+                    self._waiting.remove(turn)
+        if not turn.has_device:
+            raise BusyError(f"the device did not come free in {self._wait_seconds:g} s")
 
-    def _hand_over(self) -> None:
-        if not self._waiting:
+    def _hand_over(self, candidates: Sequence["_Turn"]) -> None:
+        if not candidates:
             self._is_taken = False
             return
-        following = min(self._waiting, key=self._rank)  # of equals the one who came first
+        following = min(candidates, key=self._rank)  # of equals the one who came first
         self._waiting.remove(following)
         following.called.set()
 
     def _rank(self, turn: "_Turn") -> Urgency:
+        """Return how urgent a turn is that waits: a picture that was begun or has waited for long is as a click is."""
         urgency = turn.urgency()
-        waits = self._clock() - turn.waits_since if turn in self._waiting else 0.0
-        is_patient = turn.waited + waits < self._patience_seconds
+        is_patient = self._clock() - turn.waits_since < self._patience_seconds and not turn.has_begun
         return urgency if is_patient or urgency is Urgency.PREFETCH else Urgency.PREDICT
 
 
@@ -137,12 +141,12 @@ class _Turn:
         urgency: See `DeviceSchedule.turn`.
         called: Set when the device is handed to it.
         has_device: Whether it is on the device now; its own thread's business.
+        has_begun: Whether it has stepped aside: it then lets one click go first, not all of them.
         waits_since: On the schedule's clock, when it last began to wait.
-        waited: For how long it waited before, in seconds.
     """
 
     urgency: Callable[[], Urgency]
     called: threading.Event = field(default_factory=threading.Event)
     has_device: bool = False
+    has_begun: bool = False
     waits_since: float = 0.0
-    waited: float = 0.0

@@ -53,8 +53,8 @@ class CacheStats:
 class EmbeddingCache(Generic[E]):
     """The most recently used embeddings, up to a number of bytes. Thread-safe.
 
-    What was prefetched has a part of it for itself until somebody asks for it, so that it never takes the place of what
-    is being clicked on.
+    What was prefetched has a part of it until somebody asks for it. It may take the place of what was unused for
+    longest, but never more than its part: at least half is left to what was asked for.
 
     Embeddings are immutable values, so one that is evicted while a request computes with it stays valid for that
     request.
@@ -94,7 +94,7 @@ class EmbeddingCache(Generic[E]):
     def put(self, key: str, embedding: E, *, prefetched: bool = False) -> None:
         """Keep an embedding; the least recently used ones go to make room.
 
-        One that is larger than all it may go to is not kept; the first such is warned of.
+        One that is larger than all it may take is not kept; the first such is warned of.
 
         Args:
             key: Names it.
@@ -107,8 +107,7 @@ class EmbeddingCache(Generic[E]):
             entries = self._prefetched if prefetched and not was_used else self._used
             if embedding.nbytes > entries.max_bytes:
                 self._skipped += 1
-                if entries is self._used:
-                    self._warn(embedding.nbytes)
+                self._warn(embedding.nbytes, entries)
                 return
             entries.add(key, embedding)
             while entries.nbytes > entries.max_bytes:
@@ -144,12 +143,14 @@ class EmbeddingCache(Generic[E]):
                 prefetched=len(self._prefetched),
             )
 
-    def _warn(self, nbytes: int) -> None:
+    def _warn(self, nbytes: int, entries: "_Entries[E]") -> None:
         if not self._has_warned:
             logger.warning(
-                "an embedding takes %.1f MiB and EMBEDDING_CACHE_MB allows %.1f: none is kept, every click embeds anew",
+                "an embedding takes %.1f MiB and %s %.1f: %s",
                 nbytes / 2**20,
-                self._max_bytes / 2**20,
+                "EMBEDDING_CACHE_MB allows" if entries is self._used else "PREFETCH_MB (or half of the cache) allows",
+                entries.max_bytes / 2**20,
+                "none is kept, every click embeds anew" if entries is self._used else "what is embedded ahead is lost",
             )
         self._has_warned = True
 

@@ -164,8 +164,9 @@ class Sam2Model:
         _keep_to_quota(cpu_quota())
         moved: Any = _move(net, self.device)
         self._net = moved
-        for block in moved.image_encoder.trunk.blocks:
-            block.register_forward_pre_hook(lambda *_: _STEP_ASIDE.get()())
+        if self.device == "cpu":  # a GPU is only told what to do: between two blocks it has not done the first
+            for block in moved.image_encoder.trunk.blocks:
+                block.register_forward_pre_hook(lambda *_: _STEP_ASIDE.get()())
         self._image_pe = _lay_out_positions(moved)
 
     @classmethod
@@ -204,7 +205,7 @@ class Sam2Model:
 
         Args:
             image: (H, W, 3) uint8 RGB.
-            step_aside: Called between two blocks of the encoder; what it raises passes through.
+            step_aside: Called between two blocks of the encoder on a CPU; what it raises passes through.
 
         Raises:
             GpuMemoryError: It does not fit.

@@ -224,7 +224,8 @@ class Segmenter(Generic[E]):
             return self._embed(key, model, picture)
         disk_key = self._disk_key(key, model)
         with ExitStack() as until_written:
-            until_written.enter_context(self._disk.alone(disk_key))
+            if self._is_clicked(key):  # a prefetch waits for clicks of this process: others must not wait for it
+                until_written.enter_context(self._disk.alone(disk_key))
             embedding = self._disk.peek(disk_key, partial(self._from_bytes, model, key))
             if embedding is not None:  # another process was faster
                 self._keep(key, embedding)
@@ -276,7 +277,7 @@ class Segmenter(Generic[E]):
                 self._clicked += Counter()  # drops keys at 0
 
     def _is_clicked(self, key: str) -> bool:
-        return key in self._clicked
+        return self._clicked[key] > 0
 
     def _from_bytes(self, model: Model[E], key: str, data: bytes) -> E:
         disk_key = self._disk_key(key, model)
@@ -308,7 +309,8 @@ class Segmenter(Generic[E]):
         started = time.perf_counter()
         try:
             model = self._load_model()
-            _warm_up(model)
+            with self._device.turn(lambda: Urgency.PREFETCH):
+                _warm_up(model)
             self._model = model
         except BackendError as error:
             self._failure = str(error)
