@@ -34,6 +34,7 @@ PHOTOGRAPHS = Path("tests/data/photographs")
 COMPOSITE_SIZE = 256
 _COMPOSITE_SEED = 2_000_003
 _ROUGH_SEED = 3_000_017
+_EASY_SEED = 4_000_037
 _SMALLEST_OVERLAP = 0.25
 """Of the unwanted object: where the first answer covers less of it, there is nothing to take away."""
 
@@ -200,10 +201,11 @@ def _grabcut_segments(image: Uint8Array, prompt: Prompt) -> tuple[Mask, FloatArr
     return labels % 2 == 1, None
 
 
-def composite_cases(held_out: Pictures, count: int) -> Iterator[Case]:
-    """Yield composites of objects and backgrounds that no training has seen."""
+def composite_cases(held_out: Pictures, count: int, *, easy: bool = False) -> Iterator[Case]:
+    """Yield composites of objects and backgrounds that no training has seen; easy ones have few, large objects."""
+    seed = _EASY_SEED if easy else _COMPOSITE_SEED
     for number in range(count):
-        composite = compose(held_out, np.random.default_rng([_COMPOSITE_SEED, number]), COMPOSITE_SIZE)
+        composite = compose(held_out, np.random.default_rng([seed, number]), COMPOSITE_SIZE, easy=easy)
         own = number % len(composite.masks)
         others = [index for index in range(len(composite.masks)) if index != own]
         truth = composite.masks[own]
@@ -269,7 +271,9 @@ def main(
     contenders["GrabCut"] = with_grabcut
     sets = {"photographs": list(photograph_cases(PHOTOGRAPHS))}
     if (pictures_folder / "index.json").exists():
-        sets = {"composites": list(composite_cases(Pictures.load(pictures_folder, "held_out"), composites)), **sets}
+        held_out = Pictures.load(pictures_folder, "held_out")
+        hard, easy = composite_cases(held_out, composites), composite_cases(held_out, composites // 3, easy=True)
+        sets = {"composites": list(hard), "easy composites": list(easy), **sets}
     else:
         console.print(f"no composites: there is no {pictures_folder}/index.json; run `python -m training.sources`")
     report: dict[str, Any] = {}

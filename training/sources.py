@@ -175,7 +175,8 @@ SOURCES: tuple[Source, ...] = (
         version="0.9.8-1.2",
         licence="public domain, CC-BY-4.0",
         licence_file="usr/share/doc/endless-sky-data/copyright",
-        author="NASA, USGS, US Army, Library of Congress, ESO/L. Calçada; morguefile.com and unsplash.com",
+        author="NASA, USGS, US Army, Library of Congress (public domain); photographs donated to the public domain at "
+        "morguefile.com and unsplash.com, as the package says; ESO/L. Calçada (CC-BY-4.0)",
         extract=_endless_sky,
     ),
     Source(

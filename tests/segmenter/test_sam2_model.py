@@ -24,6 +24,7 @@ from sam2.sam2_image_predictor import SAM2ImagePredictor
 from sam2.utils.transforms import SAM2Transforms
 
 from labelstudio_sam2.errors import BusyError, GpuMemoryError, ModelUnavailableError
+from labelstudio_sam2.segmenter import sam2_model
 from labelstudio_sam2.segmenter.embedding_cache import DamagedEmbeddingError
 from labelstudio_sam2.segmenter.prompt import FloatArray, Image, Mask, Prompt, Segmentation
 from labelstudio_sam2.segmenter.sam2_model import (
@@ -370,6 +371,30 @@ def test_an_embedding_is_stored_in_half_precision_and_its_masks_stay_the_same(na
                     for model, embedding in ((nano, half), (unrounded, full))
                 )
                 assert iou(one, other) >= 0.999, shown["name"]
+
+
+def test_masks_of_pictures_resized_as_bytes_differ_little_from_those_resized_as_floats(
+    nano: Sam2Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photographs = json.loads((PHOTOGRAPHS / "index.json").read_text())
+    images = [np.asarray(PillowImage.open(PHOTOGRAPHS / entry["photo"]).convert("RGB")) for entry in photographs]
+    as_bytes = [nano.embed(image) for image in images]
+
+    def resize_floats(image: Image, size: int) -> torch.Tensor:
+        pixels = torch.tensor(image).permute(2, 0, 1)[None].float()
+        return torch.nn.functional.interpolate(
+            pixels, (size, size), mode="bilinear", align_corners=False, antialias=True
+        )
+
+    monkeypatch.setattr(sam2_model, "_resize", resize_floats)
+    as_floats = [nano.embed(image) for image in images]
+
+    overlaps = [
+        iou(*(nano.predict(one, click(*shown["click_xy"]), multimask_output=True).mask() for one in pair))
+        for *pair, entry in zip(as_bytes, as_floats, photographs, strict=True)
+        for shown in entry["objects"]
+    ]
+    assert np.median(overlaps) >= 0.995  # docs/adr/0009
 
 
 def test_an_explicit_precision_holds_in_worker_threads(nano: Sam2Model) -> None:
