@@ -194,6 +194,13 @@ def test_what_is_copied_into_the_image_is_let_through(instructions: list[tuple[s
     assert {f"!{source}" for source in copied} == {line for line in ignored if line.startswith("!")}
 
 
+def test_the_licence_and_its_notice_are_there_where_the_package_is_built(instructions: list[tuple[str, str]]) -> None:
+    before_build = instructions[: instructions.index(("COPY", "backend backend"))]
+    copied = {source for name, arguments in before_build if name == "COPY" for source in shlex.split(arguments)[:-1]}
+
+    assert {"LICENSE", "NOTICE"} <= copied
+
+
 class ReadyServer:
     """Answers `/ready` with a status of the test's choice, 401 without the right credentials."""
 

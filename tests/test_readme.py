@@ -1,4 +1,4 @@
-"""What README.md says is so."""
+"""What README.md and the other documents say is so."""
 
 import re
 from pathlib import Path
@@ -10,7 +10,8 @@ from labelstudio_sam2.labelstudio.label_config import parse_label_config
 from labelstudio_sam2.settings import Settings
 
 ROOT = Path(__file__).parent.parent
-DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+FOLDERS = ("backend", "benchmarks", "docs", "examples", "tests", "training")
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.md"))])
 
 
 def test_the_settings_table_lists_every_setting_with_its_default_and_meaning() -> None:

@@ -120,11 +120,11 @@ class ChosenSegmentation(Segmentation):
 
 @dataclass
 class FakeSegmenter:
-    """Records prompts, and answers each with the next mask a test chose; the last one stays."""
+    """Records prompts, and answers each with the next mask and score a test chose; the last ones stay."""
 
     masks: list[Mask]
     failure: Exception | None = None
-    score: float = 0.75
+    scores: list[float] = field(default_factory=lambda: [0.75])
     model_version: str = "fake@1"
     prompts: list[Prompt] = field(default_factory=list)
 
@@ -133,13 +133,14 @@ class FakeSegmenter:
             raise self.failure
 
     def segment(self, picture: Any, prompts: Sequence[Prompt]) -> list[Segmentation]:
+        answered = len(self.prompts)
         self.prompts += prompts
-        return [self._answer(index, picture.size_hw) for index in range(len(prompts))]
+        return [self._answer(index, picture.size_hw) for index in range(answered, len(self.prompts))]
 
     def _answer(self, index: int, size_hw: tuple[int, int]) -> Segmentation:
         return ChosenSegmentation(
             low_res_logits=np.zeros((1, 4, 4), np.float32),
-            scores=np.array([self.score], np.float32),
+            scores=np.array([self.scores[min(index, len(self.scores) - 1)]], np.float32),
             size_hw=size_hw,
             chosen=self.masks[min(index, len(self.masks) - 1)],
         )

@@ -24,7 +24,6 @@ from labelstudio_sam2.errors import (
     UnsupportedError,
 )
 from labelstudio_sam2.labelstudio.assistant import image_address
-from labelstudio_sam2.labelstudio.brush_rle import decode_brush_rle
 from labelstudio_sam2.labelstudio.editing import LESS_WEIGHT
 from labelstudio_sam2.labelstudio.label_config import ImageTag
 from labelstudio_sam2.labelstudio.wire import decode_predict_request, encode_answer, plain_answer
@@ -317,7 +316,7 @@ def test_several_answer_tags_get_a_region_each(annotator: Any, draw: Any) -> Non
 
 
 def test_the_prediction_is_as_good_as_its_worst_mask_and_at_most_one(annotator: Any, draw: Any, segmenter: Any) -> None:
-    segmenter.score = 1.25
+    segmenter.scores = [1.25]
 
     prediction = annotator.ask(draw.click(35, 40), task=draw.task())
 
@@ -540,29 +539,128 @@ def test_a_tag_may_keep_only_the_clicked_part_of_a_mask(
     np.testing.assert_array_equal(decoded(region), square)
 
 
+def filled(x: slice, y: slice) -> Mask:
+    """Return a mask of one rectangle, in pixels; the square that is edited is 60..80 across and 30..50 down."""
+    mask = np.zeros((100, 200), bool)
+    mask[y, x] = True
+    return mask
+
+
+LARGER = filled(slice(60, 80), slice(30, 80))
+
+
 def test_an_edit_whose_answer_ignores_a_click_is_asked_again_with_less_weight_on_the_earlier_mask(
     annotator: Any, segmenter: Any, draw: Any, square: Mask
 ) -> None:
-    larger = square.copy()
-    larger[50:80, 60:80] = True
-    answers = iter([[square], [larger]])
-    ask_model = segmenter.segment
+    segmenter.masks, segmenter.scores = [square, LARGER], [0.75, 0.5]
 
-    def segment(picture: Any, prompts: Any) -> Any:
-        segmenter.masks = next(answers)
-        return ask_model(picture, prompts)
-
-    segmenter.segment = segment
-    task = draw.task(draft=[draw.mask(square)])
-
-    answer = annotator.ask(draw.click(35, 40), draw.click(35, 60), task=task)
+    prediction = annotator.ask(draw.click(35, 40), draw.click(35, 60), task=draw.task(draft=[draw.mask(square)]))
 
     first, again = segmenter.prompts
     np.testing.assert_array_equal(again.point_coords, first.point_coords)
+    np.testing.assert_array_equal(again.point_labels, first.point_labels)
     np.testing.assert_allclose(again.mask_input, first.mask_input * LESS_WEIGHT)
-    (region,) = answer["result"]
-    height, width = square.shape
-    np.testing.assert_array_equal(decode_brush_rle(region["value"]["rle"], (height, width)), larger)
+    (region,) = prediction["result"]
+    np.testing.assert_array_equal(decoded(region), LARGER)
+    assert prediction["score"] == 0.5
+
+
+def test_an_edit_whose_answer_covers_a_negative_click_is_asked_again(
+    annotator: Any, segmenter: Any, draw: Any, square: Mask
+) -> None:
+    segmenter.masks = [LARGER, square]
+    context = draw.click(35, 40), draw.click(35, 60, is_positive=False)
+
+    (region,) = annotator.ask(*context, task=draw.task(draft=[draw.mask(square)]))["result"]
+
+    assert len(segmenter.prompts) == 2
+    np.testing.assert_array_equal(decoded(region), square)
+
+
+INSIDE, BELOW, BESIDE = (35, 40), (35, 60), (80, 40)
+"""Places in percent: on the square; on the larger mask alone; on neither."""
+
+
+@pytest.mark.parametrize(
+    ("clicks", "kept"),
+    [
+        ([INSIDE, BELOW, BESIDE], "second"),  # the square ignores two of them, the larger mask one
+        ([INSIDE, BESIDE], "first"),  # both ignore one
+    ],
+    ids=["fewer", "as many"],
+)
+def test_where_both_answers_ignore_clicks_the_one_that_ignores_fewer_is_kept(
+    annotator: Any, segmenter: Any, draw: Any, square: Mask, clicks: Any, kept: str
+) -> None:
+    segmenter.masks, segmenter.scores = [square, LARGER], [0.75, 0.5]
+
+    prediction = annotator.ask(*[draw.click(*at) for at in clicks], task=draw.task(draft=[draw.mask(square)]))
+
+    assert len(segmenter.prompts) == 2
+    (region,) = prediction["result"]
+    np.testing.assert_array_equal(decoded(region), LARGER if kept == "second" else square)
+    assert prediction["score"] == (0.5 if kept == "second" else 0.75)
+
+
+def test_a_second_answer_that_ignores_more_clicks_than_the_first_is_not_kept(
+    annotator: Any, segmenter: Any, draw: Any, square: Mask
+) -> None:
+    segmenter.masks, segmenter.scores = [LARGER, square], [0.75, 0.5]
+    clicks = [draw.click(*at) for at in (INSIDE, BELOW, BESIDE)]
+
+    prediction = annotator.ask(*clicks, task=draw.task(draft=[draw.mask(square)]))
+
+    assert len(segmenter.prompts) == 2
+    (region,) = prediction["result"]
+    np.testing.assert_array_equal(decoded(region), LARGER)
+    assert prediction["score"] == 0.75
+
+
+def test_a_second_answer_to_what_takes_away_may_not_grow_either(
+    annotator: Any, segmenter: Any, draw: Any, square: Mask
+) -> None:
+    right_half_and_more = filled(slice(70, 120), slice(30, 50))
+    segmenter.masks = [square, right_half_and_more]
+
+    (region,) = annotator.ask(draw.click(32, 40, is_positive=False), task=draw.task(draft=[draw.mask(square)]))[
+        "result"
+    ]
+
+    assert len(segmenter.prompts) == 2
+    np.testing.assert_array_equal(decoded(region), filled(slice(70, 80), slice(30, 50)))
+
+
+def test_what_an_answer_covers_beyond_the_mask_it_takes_away_from_is_not_asked_again(
+    annotator: Any, segmenter: Any, draw: Any, square: Mask
+) -> None:
+    segmenter.masks = [filled(slice(70, 120), slice(30, 50))]
+    context = [draw.click(x, 40, is_positive=False) for x in (32, 55)]  # the second lies on it, beside the square
+
+    annotator.ask(*context, task=draw.task(draft=[draw.mask(square)]))
+
+    assert len(segmenter.prompts) == 1
+
+
+def test_strokes_that_are_edited_are_asked_once_whatever_the_answer_ignores(
+    annotator: Any, segmenter: Any, draw: Any, square: Mask
+) -> None:
+    stroke = draw.strokes(draw.stroke(20, 50, 60, 50))
+
+    (region,) = annotator.ask(draw.click(40, 50), draw.click(40, 80), task=draw.task(draft=[stroke]))["result"]
+
+    assert len(segmenter.prompts) == 1
+    np.testing.assert_array_equal(decoded(region), square)
+
+
+@pytest.mark.parametrize(("covered_to", "asked"), [(200, 1), (199, 2)], ids=["heeded", "ignored"])
+def test_a_click_on_the_pictures_edge_lies_in_its_last_pixel(
+    annotator: Any, segmenter: Any, draw: Any, square: Mask, covered_to: int, asked: int
+) -> None:
+    segmenter.masks = [filled(slice(60, covered_to), slice(30, 100))]
+
+    annotator.ask(draw.click(35, 40), draw.click(100, 100), task=draw.task(draft=[draw.mask(square)]))
+
+    assert len(segmenter.prompts) == asked
 
 
 def test_an_edit_whose_answer_heeds_every_click_is_asked_once(

@@ -206,6 +206,13 @@ def test_an_answer_is_the_same_text_whether_its_rle_is_an_array_or_a_list() -> N
     assert plain_answer(as_arrays) == as_lists
 
 
+@pytest.mark.parametrize("write", [encode_answer, plain_answer])
+@pytest.mark.parametrize("value", [np.float32(0.5), np.bool_(1), object()], ids=lambda value: type(value).__name__)
+def test_what_is_no_array_is_not_taken_for_rle(write: Any, value: object) -> None:
+    with pytest.raises(TypeError, match=type(value).__name__):
+        write([{"result": [], "score": value}])
+
+
 def test_plain_objects_make_the_same_request_as_the_body() -> None:
     tasks = [{"id": 7, "data": {"image": "a.png"}, "meta": {"big": 2**70}}]
     context = {"result": [region()]}

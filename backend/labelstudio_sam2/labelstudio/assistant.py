@@ -159,11 +159,18 @@ class Assistant:
         return {"result": results, "score": min(scores, default=0.0), "model_version": self.model_version}
 
     def _edited(self, picture: Picture, edit: Edit, mask: Mask, score: float) -> tuple[Mask, float]:
-        """Return the mask that an edit ends with, and its score: where a click is ignored, it is asked once more."""
-        if edit.is_ignored_by(mask) and edit.insistent.mask_input is not None:
-            (again,) = self._segmenter.segment(picture, [edit.insistent])
-            mask, score = again.mask(), again.score
-        return mask if edit.within is None else mask & edit.within, score
+        """Return the mask that an edit ends with, and its score.
+
+        Where the answer ignores clicks, a second one is asked for, and kept if it ignores fewer.
+        """
+        mask = edit.limited(mask)
+        ignored = edit.ignored_clicks(mask)
+        if ignored and (prompt := edit.second_prompt) is not None:
+            (second,) = self._segmenter.segment(picture, [prompt])
+            second_mask = edit.limited(second.mask())
+            if edit.ignored_clicks(second_mask) < ignored:
+                return second_mask, second.score
+        return mask, score
 
 
 def image_address(task: Task, tag: ImageTag, item_index: int | None) -> str:

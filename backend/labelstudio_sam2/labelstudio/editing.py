@@ -31,8 +31,8 @@ KEPT_POINTS = 6
 KEPT_POINTS_WHEN_CUTTING = 2
 """The same where something is taken away: only those farthest from it, the others might lie on it."""
 LESS_WEIGHT = 0.25
-"""Of the earlier mask's logits, where the first answer ignored a click. Measured with nano on 200 composites: a second
-object is joined in 87 % instead of 65 % of the cases, what is corrected otherwise is as good as before."""
+"""Of the earlier mask's logits, where the first answer ignored a click. Measured with nano only, on 200 composites, and
+with every second answer taken: a second object is joined in 87 % instead of 65 % of the cases."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,14 +65,19 @@ class Edit:
     within: Mask | None = None
 
     @property
-    def insistent(self) -> Prompt:
-        """What to ask where the answer to `prompt` ignores a click: the same, with less weight on the earlier mask."""
-        mask_input = self.prompt.mask_input
-        return replace(self.prompt, mask_input=None if mask_input is None else LESS_WEIGHT * mask_input)
+    def second_prompt(self) -> Prompt | None:
+        """The same prompt with less weight on the earlier mask; None where it has no mask input."""
+        if self.prompt.mask_input is None:
+            return None
+        return replace(self.prompt, mask_input=LESS_WEIGHT * self.prompt.mask_input)
 
-    def is_ignored_by(self, mask: Mask) -> bool:
-        """Return whether a mask, (H, W) bool, leaves a positive click out or covers a negative one."""
-        return any(
+    def limited(self, mask: Mask) -> Mask:
+        """Return an answer's mask, (H, W) bool, without what lies beyond `within`."""
+        return mask if self.within is None else mask & self.within
+
+    def ignored_clicks(self, mask: Mask) -> int:
+        """Return how many positive clicks a mask, (H, W) bool, leaves out, and negative ones it covers."""
+        return sum(
             covers(mask, at) != bool(label) for at, label in zip(self.clicks.coords, self.clicks.labels, strict=True)
         )
 

@@ -150,13 +150,21 @@ def predict_request(
 
 
 def encode_answer(predictions: list[Any]) -> bytes:
-    """Return the body that answers `POST /predict`: predictions with brush RLE as arrays of uint8 in them."""
-    return msgspec.json.encode({"results": predictions}, enc_hook=lambda rle: msgspec.Raw(write_byte_list(rle)))
+    """Return the body that answers `POST /predict`: predictions with brush RLE as arrays of uint8 in them.
+
+    Raises:
+        TypeError: Something else in them is no plain value.
+    """
+    return msgspec.json.encode({"results": predictions}, enc_hook=lambda rle: msgspec.Raw(write_byte_list(_array(rle))))
 
 
 def plain_answer(predictions: list[Any]) -> list[Any]:
-    """Return the same predictions as plain objects, with brush RLE as lists, for another server's JSON."""
-    plain: list[Any] = msgspec.to_builtins(predictions, enc_hook=lambda rle: rle.tolist())
+    """Return the same predictions as plain objects, with brush RLE as lists, for another server's JSON.
+
+    Raises:
+        TypeError: Something else in them is no plain value.
+    """
+    plain: list[Any] = msgspec.to_builtins(predictions, enc_hook=lambda rle: _array(rle).tolist())
     return plain
 
 
@@ -227,6 +235,12 @@ def _readable_regions(draft: _RawDraft) -> Iterator[Region]:
             yield msgspec.json.decode(raw, type=Region)
         except _UNREADABLE:
             continue
+
+
+def _array(rle: object) -> NDArray[np.uint8]:
+    if not isinstance(rle, np.ndarray):
+        raise TypeError(f"an answer takes plain values and brush RLE as arrays, got {type(rle).__name__}")
+    return rle
 
 
 _GEOMETRIES = frozenset(
