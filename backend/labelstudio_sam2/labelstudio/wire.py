@@ -176,21 +176,19 @@ def has_rle(region: Region) -> bool:
     return bytes(memoryview(region.value.rle)[:4]) != b"null"
 
 
-def decode_rle(region: Region) -> NDArray[np.uint8] | list[int] | None:
-    """Return a region's brush RLE as numbers, or None where it has none.
+def decode_rle(region: Region) -> Iterator[NDArray[np.uint8]]:
+    """Yield a region's brush RLE as numbers piece by piece, (N,) uint8; what is not asked for is not read.
 
-    (N,) uint8, or a list where a number is out of a byte's range.
+    Args:
+        region: One that `has_rle`.
 
     Raises:
-        BadPromptError: It is no list of whole numbers.
+        BadPromptError: It is no list of whole numbers 0..255.
     """
-    rle = read_byte_list(bytes(region.value.rle))
-    if rle is not None:
-        return rle
     try:
-        return msgspec.json.decode(region.value.rle, type=list[int] | None)
-    except _UNREADABLE:
-        raise BadPromptError("a brush region's rle must be a list of whole numbers") from None
+        yield from read_byte_list(bytes(region.value.rle))
+    except ValueError:
+        raise BadPromptError("a brush region's rle must be a list of whole numbers 0..255") from None
 
 
 def newest_draft(task: Task) -> list[Region]:
