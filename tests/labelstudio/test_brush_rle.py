@@ -32,6 +32,11 @@ def from_bits(*bits: str) -> bytes:
     return bytes(int(text[i : i + 8], 2) for i in range(0, len(text), 8))
 
 
+def pieces_of(rle: Any, length: int = 1000) -> Iterator[NDArray[np.uint8]]:
+    stream = np.array([*rle], np.uint8)
+    return (stream[start : start + length] for start in range(0, len(stream), length))
+
+
 def sdk_mask(rle: Any, size_hw: tuple[int, int]) -> Mask:
     values: NDArray[np.uint8] = brush.decode_rle(rle).reshape(*size_hw, 4)
     return values[:, :, 3] > 127
@@ -198,12 +203,12 @@ def test_any_rgba_image_decodes_to_its_alpha_over_127(rgba: NDArray[np.uint8]) -
 
 
 @settings(deadline=None)
-@given(foreign_streams())
-def test_each_pixel_alone_reads_as_in_the_decoded_mask(stream: tuple[bytes, tuple[int, int]]) -> None:
+@given(foreign_streams(), st.integers(1, 12))
+def test_each_pixel_alone_reads_as_in_the_decoded_mask(stream: tuple[bytes, tuple[int, int]], length: int) -> None:
     rle, size_hw = stream
     height, width = size_hw
 
-    alone = [[brush_rle_covers(rle, size_hw, (x, y)) for x in range(width)] for y in range(height)]
+    alone = [[brush_rle_covers(pieces_of(rle, length), size_hw, (x, y)) for x in range(width)] for y in range(height)]
 
     np.testing.assert_array_equal(alone, decode_brush_rle(rle, size_hw))
 
@@ -215,15 +220,17 @@ def test_each_pixel_alone_reads_as_in_the_mask_the_sdk_wrote(mask: Mask) -> None
 
     pixels = [divmod(index, width)[::-1] for index in range(0, mask.size, 1 + mask.size // 200)]
 
-    assert [brush_rle_covers(rle, (height, width), pixel) for pixel in pixels] == [mask[y, x] for x, y in pixels]
+    assert [brush_rle_covers(pieces_of(rle), (height, width), pixel) for pixel in pixels] == [
+        mask[y, x] for x, y in pixels
+    ]
 
 
 def test_a_pixel_is_read_without_what_follows_it() -> None:
     half = from_bits(EIGHT_VALUES, USUAL_SIZES, FOUR_255S)
 
-    assert brush_rle_covers(half, (1, 2), (0, 0))
+    assert brush_rle_covers(pieces_of(half), (1, 2), (0, 0))
     with pytest.raises(BadPromptError, match="must hold 8 values, its runs end at 4"):
-        brush_rle_covers(half, (1, 2), (1, 0))
+        brush_rle_covers(pieces_of(half), (1, 2), (1, 0))
 
 
 @pytest.mark.parametrize("rows", [1, 63, 64, 65, 1000, 5000])
@@ -236,7 +243,9 @@ def test_runs_alike_are_read_like_others(rows: int) -> None:
     rle = encode_brush_rle(mask)
 
     np.testing.assert_array_equal(decode_brush_rle(rle, (rows + 2, 300)), mask)
-    assert [brush_rle_covers(rle, (rows + 2, 300), pixel) for pixel in pixels] == [mask[y, x] for x, y in pixels]
+    assert [brush_rle_covers(pieces_of(rle), (rows + 2, 300), pixel) for pixel in pixels] == [
+        mask[y, x] for x, y in pixels
+    ]
 
 
 def test_alpha_alone_makes_a_pixel_object_and_only_over_127() -> None:

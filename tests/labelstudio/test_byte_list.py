@@ -1,4 +1,4 @@
-"""Lists of bytes as JSON: read as msgspec reads them, or left to it."""
+"""Lists of bytes as JSON: read as msgspec reads them, or refused."""
 
 import json
 
@@ -7,26 +7,29 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from labelstudio_sam2.labelstudio.byte_list import read_byte_list, write_byte_list
+
+
+def read_all(text: bytes) -> NDArray[np.uint8]:
+    return np.concatenate([*read_byte_list(text)])
 
 
 @pytest.mark.parametrize("separator", [",", ", ", " ,\n\t"])
 def test_every_byte_is_read_whatever_stands_between(separator: str) -> None:
     text = f"[{separator.join(map(str, range(256)))}]".encode()
 
-    numbers = read_byte_list(text)
+    numbers = read_all(text)
 
-    assert numbers is not None
     assert numbers.dtype == np.uint8
     assert numbers.tolist() == list(range(256))
 
 
 @pytest.mark.parametrize(("text", "numbers"), [(b"[]", []), (b"[ ]", []), (b"[7]", [7]), (b"[ 255 ]", [255])])
 def test_short_lists_are_read(text: bytes, numbers: list[int]) -> None:
-    read = read_byte_list(text)
+    read = read_all(text)
 
-    assert read is not None
     assert read.tolist() == numbers
 
 
@@ -52,8 +55,9 @@ def test_short_lists_are_read(text: bytes, numbers: list[int]) -> None:
         b"[1,100000000000000000000]",
     ],
 )
-def test_anything_but_a_flat_list_of_bytes_is_left_to_others(text: bytes) -> None:
-    assert read_byte_list(text) is None
+def test_anything_but_a_flat_list_of_bytes_is_refused(text: bytes) -> None:
+    with pytest.raises(ValueError, match=r"no flat list|over 255"):
+        read_all(text)
 
 
 @settings(deadline=None)
@@ -61,27 +65,34 @@ def test_anything_but_a_flat_list_of_bytes_is_left_to_others(text: bytes) -> Non
 def test_a_list_of_numbers_is_read_if_all_are_bytes(numbers: list[int], separator: str) -> None:
     text = json.dumps(numbers, separators=(separator, ":")).encode()
 
-    read = read_byte_list(text)
-
     if max(numbers, default=0) > 255:
-        assert read is None
+        with pytest.raises(ValueError, match="over 255"):
+            read_all(text)
     else:
-        assert read is not None
-        assert read.tolist() == numbers
+        assert read_all(text).tolist() == numbers
 
 
 @pytest.mark.parametrize("shift", range(5))
 def test_long_lists_are_read_to_their_end(shift: int) -> None:
     numbers = [*[1] * shift, *np.random.default_rng(3).integers(0, 256, 60_000).tolist()]
 
-    read = read_byte_list(msgspec.json.encode(numbers))
+    read = read_all(msgspec.json.encode(numbers))
 
-    assert read is not None
     assert read.tolist() == numbers
 
 
 def test_a_number_over_255_is_seen_at_the_end_of_a_long_list() -> None:
-    assert read_byte_list(msgspec.json.encode([*[7] * 60_000, 256])) is None
+    with pytest.raises(ValueError, match="over 255"):
+        read_all(msgspec.json.encode([*[7] * 60_000, 256]))
+
+
+@pytest.mark.parametrize("broken", ["256", "[1]", "-1", "1.5", "null"])
+def test_what_is_broken_behind_the_pieces_asked_for_goes_unseen(broken: str) -> None:
+    pieces = read_byte_list(f"[{'7,' * 60_000}{broken}]".encode())
+
+    assert set(next(pieces).tolist()) == {7}
+    with pytest.raises(ValueError, match=r"no flat list|over 255"):
+        list(pieces)
 
 
 @pytest.mark.parametrize("numbers", [[], [0], [255], list(range(256)), [7, 0, 0, 100, 10, 0] * 30_000])

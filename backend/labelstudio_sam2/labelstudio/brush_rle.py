@@ -9,8 +9,9 @@ The format comes from thi.ng's rle-pack. The writer here gives the bytes of `lab
 the reader takes every stream with 8-bit words, whatever its field sizes and runs. Both are pure functions.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
+from itertools import chain
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -21,14 +22,15 @@ from labelstudio_sam2.segmenter.prompt import Mask
 FIELD_SIZES = (3, 4, 8, 16)
 """Bits of a run's length, as the SDK and Label Studio's editor write them."""
 
-_COUNT_BITS, _HEADER_BITS = 32, 53
+_COUNT_BITS, _HEADER_BITS, _HEADER_BYTES = 32, 53, 7
 _LONGEST_RUN = 1 << 16
-_FIRST_CHUNK, _LONGEST_CHUNK = 1 << 12, 1 << 16
-"""Bytes whose runs are looked for at once: few at first, for what is wanted may be among them."""
+_PIECE = 1 << 15
+"""Bytes of a whole stream whose runs are looked for at once: what is made of them is some 20 times as large."""
 _ALIKE, _ONE_BY_ONE = 64, 2048
 """How many runs of one width are looked for at once; the bits over which they are not where they were not found."""
-_MARGIN = bytes(8)
-"""Zeros after the stream, so that a 64-bit window can start at its last byte."""
+_MARGIN = np.zeros(8, np.uint8)
+"""Zeros after a piece of the stream, so that a 64-bit window can start at its last byte."""
+_NO_BYTES = np.zeros(0, np.uint8)
 
 
 def encode_brush_rle(mask: Mask) -> NDArray[np.uint8]:
@@ -82,25 +84,27 @@ def decode_brush_rle(rle: ArrayLike, size_hw: tuple[int, int]) -> Mask:
     return np.repeat(is_object, pixels).reshape(size_hw)
 
 
-def brush_rle_covers(rle: ArrayLike, size_hw: tuple[int, int], pixel_xy: tuple[int, int]) -> bool:
+def brush_rle_covers(pieces: Iterable[NDArray[np.uint8]], size_hw: tuple[int, int], pixel_xy: tuple[int, int]) -> bool:
     """Return whether one pixel is object: `decode_brush_rle(rle, size_hw)[y, x]`, without making the mask.
 
-    Reads no further than to the run that holds the pixel, so what is broken behind it goes unseen.
+    Takes no more pieces than up to the run that holds the pixel, so what is broken behind it goes unseen.
 
     Args:
-        rle: As for `decode_brush_rle`.
+        pieces: The RLE, (N,) uint8 each.
         size_hw: (H, W) of the region's original image.
         pixel_xy: A pixel of it.
 
     Raises:
         BadPromptError: As `decode_brush_rle`, as far as it is read.
     """
-    stream = _stream(rle)
-    _, sizes = _read_header(stream, size_hw)
-    padded = np.concatenate((stream, np.frombuffer(_MARGIN, np.uint8)))
+    pieces = iter(pieces)
+    first = next(pieces, _NO_BYTES)
+    while len(first) < _HEADER_BYTES and (piece := next(pieces, None)) is not None:
+        first = np.concatenate((first, piece))
+    _, sizes = _read_header(first, size_hw)
     x, y = pixel_xy
     alpha, done = 4 * (y * size_hw[1] + x) + 3, 0
-    for starts in _run_starts(padded, sizes):
+    for padded, starts in _run_starts(chain([first], pieces), sizes):
         repeats, lengths, values_at = _run_heads(padded, starts, np.array(sizes))
         ends = done + np.cumsum(lengths)
         done = int(ends[-1])
@@ -165,8 +169,8 @@ def _stream(rle: ArrayLike) -> NDArray[np.uint8]:
 def _read_header(stream: NDArray[np.uint8], size_hw: tuple[int, int]) -> tuple[int, tuple[int, ...]]:
     """Return the number of RGBA values and the four field sizes in bits, checked against the size of the image."""
     height, width = size_hw
-    header = stream[:7].tobytes()
-    if len(header) < 7:
+    header = stream[:_HEADER_BYTES].tobytes()
+    if len(header) < _HEADER_BYTES:
         raise BadPromptError(f"brush RLE needs 7 bytes of header, got {len(header)}")
     bits = int.from_bytes(header, "big") >> 3
     count, word_size = bits >> 21, (bits >> 16 & 31) + 1
@@ -183,9 +187,9 @@ def _read_runs(stream: NDArray[np.uint8], sizes: tuple[int, ...], count: int) ->
     Returns:
         How many pixels have their alpha in each of R runs, (R,) int32, at least 1; whether it is over 127, (R,) bool.
     """
-    padded = np.concatenate((stream, np.frombuffer(_MARGIN, np.uint8)))
+    pieces = (stream[start : start + _PIECE] for start in range(0, len(stream), _PIECE))
     all_pixels, all_objects, done = [], [], 0
-    for starts in _run_starts(padded, sizes):
+    for padded, starts in _run_starts(pieces, sizes):
         repeats, lengths, values_at = _run_heads(padded, starts, np.array(sizes))
         ends = done + np.cumsum(lengths)
         needed = slice(int(np.searchsorted(ends, count)) + 1)
@@ -202,28 +206,27 @@ def _read_runs(stream: NDArray[np.uint8], sizes: tuple[int, ...], count: int) ->
     return np.concatenate(all_pixels), np.concatenate(all_objects)
 
 
-def _run_starts(padded: NDArray[np.uint8], sizes: tuple[int, ...]) -> Iterator[NDArray[np.int64]]:
-    """Yield the bit positions at which whole runs start, some (R,) int64 at a time, R >= 1.
+def _run_starts(
+    pieces: Iterable[NDArray[np.uint8]], sizes: tuple[int, ...]
+) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.int64]]]:
+    """Yield some bytes of a stream, with a margin, and the bit positions in them at which whole runs start.
 
-    A run's place is known only from the one before, so this is a loop; all it does is to hop. How far a repeat goes is
-    in its first three bits, and looked up for every bit of a chunk at once.
+    (N,) uint8 and (R,) int64, R >= 1. A run's place is known only from the one before, so this is a loop; all it does
+    is to hop. How far a repeat goes is in its first three bits, and looked up for every bit of a piece at once.
     """
-    total = 8 * (len(padded) - len(_MARGIN))
     widths = _repeat_widths(sizes)
-    position, chunk = _HEADER_BITS, _FIRST_CHUNK
-    while position < total:
-        first_byte, offset = divmod(position, 8)
-        part = padded[first_byte : first_byte + chunk + 4]  # and the longest head of a list that begins in it
-        first_bits = part[: chunk + 1].astype(np.uint16)
-        hops = widths[first_bits[:-1] << 2 | first_bits[1:] >> 6].tobytes()
-        hopped = _hopped(hops, part.tobytes(), offset, min(8 * chunk, total - 8 * first_byte), sizes)
-        starts = position + np.cumsum(hopped) - hopped
-        position += int(hopped.sum())
-        if position > total:
-            starts = starts[:-1]
-        if len(starts):
-            yield starts
-        chunk = min(2 * chunk, _LONGEST_CHUNK)
+    position = _HEADER_BITS
+    left: NDArray[np.uint8] = _NO_BYTES
+    for piece in pieces:
+        padded = np.concatenate((left, piece, _MARGIN))
+        total = 8 * (len(padded) - len(_MARGIN))
+        first_bits = padded.astype(np.uint16)
+        hops = widths.take(first_bits[:-1] << 2 | first_bits[1:] >> 6).tobytes()
+        ends = position + np.cumsum(_hopped(hops, padded.tobytes(), position, total, sizes))
+        starts = np.concatenate(([position], ends))[: np.searchsorted(ends, total, side="right") + 1]
+        if len(starts) > 1:
+            yield padded, starts[:-1]
+        left, position = padded[starts[-1] >> 3 : -len(_MARGIN)], int(starts[-1]) & 7
 
 
 def _hopped(hops: bytes, part: bytes, offset: int, stop: int, sizes: tuple[int, ...]) -> NDArray[np.int64]:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from labelstudio_sam2.labelstudio.brush_rle import brush_rle_covers
 from labelstudio_sam2.labelstudio.extent import Extent, extent_around
 from labelstudio_sam2.labelstudio.regions import DrawnRegion, Stroke, draw_stroke, outline, pixel_of, strokes
-from labelstudio_sam2.labelstudio.wire import decode_rle
+from labelstudio_sam2.labelstudio.wire import decode_rle, has_rle
 from labelstudio_sam2.segmenter.prompt import FloatArray
 
 
@@ -30,8 +30,7 @@ def region_covers(region: DrawnRegion, point: FloatArray, size_hw: tuple[int, in
     for stroke in reversed(strokes(region, size_hw)):
         if _stroke_covers(stroke, pixel, size_hw):
             return stroke.adds
-    rle = decode_rle(region.geometry)
-    return rle is not None and brush_rle_covers(rle, size_hw, pixel)
+    return has_rle(region.geometry) and brush_rle_covers(decode_rle(region.geometry), size_hw, pixel)
 
 
 def _outline_covers(corners: NDArray[np.int32], pixel_xy: tuple[int, int], size_hw: tuple[int, int]) -> bool:

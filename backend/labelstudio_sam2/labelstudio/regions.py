@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from labelstudio_sam2.errors import BadPromptError, RotatedImageError, SizeMismatchError, UnsupportedError
 from labelstudio_sam2.labelstudio.brush_rle import decode_brush_rle
-from labelstudio_sam2.labelstudio.wire import Region, RegionValue, decode_rle
+from labelstudio_sam2.labelstudio.wire import Region, RegionValue, decode_rle, has_rle
 from labelstudio_sam2.segmenter.prompt import FloatArray, Mask
 
 
@@ -181,8 +181,10 @@ def area_mask(region: DrawnRegion, size_hw: tuple[int, int]) -> Mask:
         if len(corners):
             cv2.fillPoly(mask, [corners], 1)
         return mask.view(np.bool_)
-    rle = decode_rle(region.geometry)
-    finished = np.zeros(size_hw, np.bool_) if rle is None else decode_brush_rle(rle, size_hw)
+    if has_rle(region.geometry):
+        finished = decode_brush_rle(np.concatenate([*decode_rle(region.geometry)]), size_hw)
+    else:
+        finished = np.zeros(size_hw, np.bool_)
     for stroke in strokes(region, size_hw):
         draw_stroke(finished, stroke, [stroke.pixels])
     return finished

@@ -1,11 +1,11 @@
 """Label Studio's requests as types. Unknown fields are skipped, what a click does not need stays undecoded bytes.
 
 Label Studio posts the whole task with every draft, prediction and annotation on each click, megabytes of brush RLE
-among them. `msgspec.Raw` keeps those parts as a view of the body until a click needs one of them.
+among them. `msgspec.Raw` keeps the RLE of a draft as a view of the body until a click needs one of them.
 """
 
 from collections.abc import Iterator
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -13,8 +13,6 @@ from numpy.typing import NDArray
 
 from labelstudio_sam2.errors import BadJsonError, BadPromptError, BadRequestError
 from labelstudio_sam2.labelstudio.byte_list import read_byte_list, write_byte_list
-
-T = TypeVar("T")
 
 _NOTHING = msgspec.Raw(b"null")
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
@@ -96,21 +94,34 @@ class Params(msgspec.Struct, frozen=True):
     context: Context | None = None
 
 
-class Task(msgspec.Struct, frozen=True):
-    """One task. Drafts are only those of the annotator who clicks."""
+class Draft(msgspec.Struct, frozen=True):
+    """What an annotator has on screen and has not submitted."""
 
+    result: list[Region] = []
+    updated_at: str = ""
+
+
+class _AnyTask(msgspec.Struct, frozen=True):
     id: int | str | None = None
     data: dict[str, Any] = {}
-    drafts: msgspec.Raw = _NOTHING
 
 
-class PredictRequest(msgspec.Struct, frozen=True):
-    """The body of `POST /predict`. `project` reads `<id>.<created>`."""
+class Task(_AnyTask, frozen=True):
+    """One task. Drafts are only those of the annotator who clicks."""
 
-    tasks: list[Task]
+    drafts: list[Draft] | None = None
+
+
+class _AnyRequest(msgspec.Struct, frozen=True, kw_only=True):
     label_config: str = ""
     project: str | int | None = None
     params: Params | None = None
+
+
+class PredictRequest(_AnyRequest, frozen=True, kw_only=True):
+    """The body of `POST /predict`. `project` reads `<id>.<created>`."""
+
+    tasks: list[Task]
 
     @property
     def context(self) -> Context | None:
@@ -127,7 +138,7 @@ def decode_predict_request(body: bytes) -> PredictRequest:
     """
     if not body.lstrip(b" \t\r\n").startswith(b"{"):
         raise BadJsonError("the body must be a JSON object")
-    return _decode(body, PredictRequest)
+    return _decode(body)
 
 
 def predict_request(
@@ -146,7 +157,7 @@ def predict_request(
         body = msgspec.json.encode(plain)
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
         raise BadRequestError(f"the request cannot be written as JSON: {error}") from None
-    return _decode(body, PredictRequest)
+    return _decode(body)
 
 
 def encode_answer(predictions: list[Any]) -> bytes:
@@ -173,68 +184,28 @@ def has_rle(region: Region) -> bool:
     return bytes(memoryview(region.value.rle)[:4]) != b"null"
 
 
-def decode_rle(region: Region) -> NDArray[np.uint8] | list[int] | None:
-    """Return a region's brush RLE as numbers, or None where it has none.
+def decode_rle(region: Region) -> Iterator[NDArray[np.uint8]]:
+    """Yield a region's brush RLE as numbers piece by piece, (N,) uint8; what is not asked for is not read.
 
-    (N,) uint8, or a list where a number is out of a byte's range.
+    Args:
+        region: One that `has_rle`.
 
     Raises:
-        BadPromptError: It is no list of whole numbers.
+        BadPromptError: It is no list of whole numbers 0..255.
     """
-    rle = read_byte_list(bytes(region.value.rle))
-    if rle is not None:
-        return rle
     try:
-        return msgspec.json.decode(region.value.rle, type=list[int] | None)
-    except _UNREADABLE:
-        raise BadPromptError("a brush region's rle must be a list of whole numbers") from None
-
-
-class _Draft(msgspec.Struct, frozen=True):
-    """What an annotator has on screen and has not submitted."""
-
-    result: list[Region] = []
-    updated_at: str = ""
-
-
-class _RawDraft(msgspec.Struct, frozen=True):
-    """The same, where not all that is in it reads as a region."""
-
-    result: list[msgspec.Raw] = []
-    updated_at: str = ""
+        yield from read_byte_list(bytes(region.value.rle))
+    except ValueError:
+        raise BadPromptError("a brush region's rle must be a list of whole numbers 0..255") from None
 
 
 def newest_draft(task: Task) -> list[Region]:
     """Return the regions of the annotator's newest draft; none where nothing was saved yet.
 
-    Regions of tags that have nothing to do with images, or that read otherwise than Label Studio writes them, are left
-    out: what else is in a draft must not keep a click from being answered.
+    Regions of tags that have nothing to do with images are left out.
     """
-    try:
-        drafts = msgspec.json.decode(task.drafts, type=list[_Draft] | None)  # one pass over megabytes, where it can be
-    except _UNREADABLE:
-        drafts = _readable_drafts(task.drafts)
-    if not drafts:
-        return []
-    newest = max(drafts, key=lambda draft: draft.updated_at)
+    newest = max(task.drafts or [Draft()], key=lambda draft: draft.updated_at)
     return [region for region in newest.result if region.type in _GEOMETRIES]
-
-
-def _readable_drafts(raw: msgspec.Raw) -> list[_Draft]:
-    """Return the drafts with those of their regions that can be read."""
-    try:
-        drafts = msgspec.json.decode(raw, type=list[_RawDraft])
-    except _UNREADABLE:
-        return []
-    return [_Draft([*_readable_regions(draft)], draft.updated_at) for draft in drafts]
-
-
-def _readable_regions(draft: _RawDraft) -> Iterator[Region]:
-    for raw in draft.result:
-        try:
-            yield msgspec.json.decode(raw, type=Region)
-        except _UNREADABLE:
-            continue
 
 
 def _array(rle: object) -> NDArray[np.uint8]:
@@ -258,10 +229,53 @@ _GEOMETRIES = frozenset(
 )
 
 
-def _decode(body: bytes, wanted: type[T]) -> T:
+class _RawDraft(msgspec.Struct, frozen=True):
+    """A draft in which not all reads as a region."""
+
+    result: list[msgspec.Raw] = []
+    updated_at: str = ""
+
+
+class _RawTask(_AnyTask, frozen=True):
+    drafts: msgspec.Raw = _NOTHING
+
+
+class _RawRequest(_AnyRequest, frozen=True, kw_only=True):
+    tasks: list[_RawTask]
+
+
+def _decode(body: bytes) -> PredictRequest:
+    """Read a request in one pass over its megabytes; in several only where something in a draft cannot be read.
+
+    Regions that read otherwise than Label Studio writes them are left out: what else is in a draft must not keep a
+    click from being answered.
+    """
     try:
-        return msgspec.json.decode(body, type=wanted)
+        return msgspec.json.decode(body, type=PredictRequest)
+    except _UNREADABLE:
+        pass
+    try:
+        raw = msgspec.json.decode(body, type=_RawRequest)
     except msgspec.ValidationError as error:
         raise BadRequestError(str(error)) from None
     except _UNREADABLE as error:
         raise BadJsonError(str(error)) from None
+    tasks = [Task(task.id, task.data, _readable_drafts(task.drafts)) for task in raw.tasks]
+    return PredictRequest(tasks=tasks, label_config=raw.label_config, project=raw.project, params=raw.params)
+
+
+def _readable_drafts(raw: msgspec.Raw) -> list[Draft]:
+    """Return the drafts with those of their regions that can be read."""
+    try:
+        drafts = msgspec.json.decode(raw, type=list[_RawDraft] | None)
+    except _UNREADABLE:
+        return []
+    return [Draft([*_readable_regions(draft)], draft.updated_at) for draft in drafts or []]
+
+
+def _readable_regions(draft: _RawDraft) -> Iterator[Region]:
+    for raw in draft.result:
+        try:
+            yield msgspec.json.decode(raw, type=Region)
+        except _UNREADABLE:
+            continue
