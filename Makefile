@@ -33,7 +33,7 @@ nano: .venv/installed  ## Train nano, the small SAM 2 that ships, from scratch: 
 	$(BIN)/python -m training.evaluate --model .nano/sam2_nano.safetensors=backend/labelstudio_sam2/segmenter/nano/sam2_nano.yaml
 	$(BIN)/python -m training.speed
 
-bench: .venv/installed  ## Measure this backend beside the obvious code, 15 minutes; ARGS=--quick for 2, ARGS=--help for more
+bench: .venv/installed  ## Measure this backend beside the obvious code, 7 minutes; ARGS=--quick for 2, ARGS=--help for more
 	$(BIN)/python -m benchmarks $(ARGS)
 
 demo-stop:  ## Stop a demo that was started with DETACH=1

@@ -25,7 +25,7 @@ Both answer the same clicks on the same drawn pictures with the same weights. Ra
 of time on the wall. Nothing is downloaded. Close other programs first: the table says how busy the machine was.
 
 \b
-  make bench                                     everything: about 15 minutes on 2 cores
+  make bench                                     everything: about 7 minutes on 2 cores
   make bench ARGS=--quick                        nano and a little of tiny: about 2 minutes
   python -m benchmarks --rows brush-rle          only some measurements
   python -m benchmarks --docs                    also write docs/benchmarks.md and its pictures

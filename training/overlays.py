@@ -23,6 +23,8 @@ _CAPTION = 24
 def contact_sheet(rows: Sequence[Sequence[Tile]], path: Path) -> None:
     """Write rows of tiles as one picture: answers in red, the truth's outline in green, prompts in yellow."""
     drawn = [np.hstack([_tile(*tile) for tile in row]) for row in rows]
+    width = max(row.shape[1] for row in drawn)
+    drawn = [np.pad(row, ((0, 0), (0, width - row.shape[1]), (0, 0)), constant_values=255) for row in drawn]
     cv2.imwrite(str(path), cv2.cvtColor(np.vstack(drawn), cv2.COLOR_RGB2BGR))
 
 

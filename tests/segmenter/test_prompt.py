@@ -53,6 +53,14 @@ def test_a_mask_at_the_edge_of_the_picture_is_whole(
     np.testing.assert_array_equal(found.mask(), found.logits() > 0)
 
 
+def test_a_small_mask_of_a_picture_little_larger_than_the_models_is_to_the_pixel_too() -> None:
+    low_res = np.full((64, 64), -3, np.float32)
+    low_res[0, :2] = 2.0023355, -0.03265011
+    found = segmentation(low_res, (64, 65))
+
+    np.testing.assert_array_equal(found.mask(), found.logits() > 0)
+
+
 def test_without_positive_logits_the_mask_is_empty() -> None:
     mask = segmentation(np.zeros((4, 4), np.float32), (6, 8)).mask()
 

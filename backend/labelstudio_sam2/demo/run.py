@@ -144,7 +144,13 @@ def _start(
 ) -> DemoState:
     known = DemoState.load(root)
     state = known or DemoState.make(label_studio_port=wanted_ports[0], backend_port=wanted_ports[1])
-    state = state.with_free_ports()
+    wanted, state = state, state.with_free_ports()
+    for name, before, now in (
+        ("Label Studio", wanted.label_studio_port, state.label_studio_port),
+        ("the backend", wanted.backend_port, state.backend_port),
+    ):
+        if now != before:
+            console.print(f"Port {before} is taken: {name} is on {now} from now on.")
     state.save(root)
     data = root / "label-studio"
     data.mkdir(exist_ok=True)
@@ -209,14 +215,15 @@ def _how_to(state: DemoState, *, detach: bool) -> Panel:
         "3. Hover over the pink dots at the right; pick the [b]point[/b] tool.\n"
         "4. Press [b]1[/b] for Fruit, 2 for Leaf, 3 for Thing. Label Studio takes\n"
         "   the label off after every click: press it again each time.\n"
-        "5. [b]Click[/b] an object, the orange say: its mask appears. A further click\n"
+        "5. [b]Click[/b] an object, the lemon say: its mask appears. A further click\n"
         "   adds to it, [b]Alt+click[/b] takes away.\n"
-        "6. Keep the mask with the green [b]tick[/b] at the bottom, before you click the\n"
-        "   next object; the round buttons under the mask would keep your clicks, too.\n"
-        "7. Change a kept mask: [b]Ctrl+click[/b] inside it adds, [b]Ctrl+Alt+click[/b] takes away.\n"
-        "8. Or with a box: the first [b]rectangle[/b] under the pink dots, then 4, 5 or 6.\n"
-        "9. Or paint roughly: brush, 7, 8 or 9; after some seconds Esc, point tool, its\n"
-        "   label, and [b]Ctrl+click[/b] on the stroke.\n"
+        "6. Keep the mask with the green [b]tick[/b] at the bottom, before you click\n"
+        "   the next object; the round buttons under it keep your clicks, too.\n"
+        "7. Change a kept mask: [b]Ctrl+click[/b] inside it adds,\n"
+        "   [b]Ctrl+Alt+click[/b] takes away.\n"
+        "8. Or with a box: the first [b]rectangle[/b] under the pink dots, then 4, 5, 6.\n"
+        "9. Or paint roughly: brush, 7, 8 or 9; after some seconds Esc, point tool,\n"
+        "   its label, and [b]Ctrl+click[/b] on the stroke.\n"
         "10. [b]Submit[/b].\n\n"
         f"Stop with {stop}. Your work is kept; the next start takes seconds.",
         title="SAM 2 in Label Studio",

@@ -130,7 +130,7 @@ class Segmentation:
         resized and compared, and no logits of the picture's size are made.
         """
         low_res = self.low_res_logits[self.best if index is None else index]
-        if min(self.size_hw) < len(low_res):
+        if min(self.size_hw) < 2 * len(low_res):  # a part that OpenCV rounds to its own size it would copy, not resize
             return self.logits(index) > MASK_THRESHOLD
         mask = np.zeros(self.size_hw, np.bool_)
         inside = low_res > MASK_THRESHOLD
