@@ -190,7 +190,9 @@ def test_dice_is_zero_for_the_same_and_near_one_for_the_opposite() -> None:
 def test_a_curve_is_drawn_over_a_change_of_size(tmp_path: Path) -> None:
     log = tmp_path / "log.jsonl"
     looked = {"click": 0.5, "best_of_3": 0.6, "clicks_3": 0.7, "box": 0.8}
-    entries = [{"step": step, "size": 128 * step, "loss": 1 / step, "held_out": looked} for step in (1, 2)]
+    entries = [
+        {"step": step, "size": 128 * step, "time": 4000 * step, "loss": 1 / step, "held_out": looked} for step in (1, 2)
+    ]
     log.write_text("".join(json.dumps(entry) + "\n" for entry in entries))
 
     draw_curve(log, tmp_path / "curve.png")
