@@ -392,7 +392,7 @@ def _draw(measured: Measured, cases: Sequence[Case], stem: Path) -> None:
                     cases[i].image,
                     measured.masks[name][i],
                     cases[i].truth,
-                    f"{title} {figures[i]:.2f}  {cases[i].name}",
+                    f"{title}, IoU {figures[i]:.2f}  {cases[i].name}",
                     marks(cases[i], name),
                 )
                 for i in numbers

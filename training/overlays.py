@@ -21,7 +21,7 @@ _CAPTION = 24
 
 
 def contact_sheet(rows: Sequence[Sequence[Tile]], path: Path) -> None:
-    """Write rows of tiles as one picture: answers in red, the truth's outline in green, prompts in yellow."""
+    """Write rows of tiles as one picture: answers red with a white edge, the truth's outline green, prompts yellow."""
     drawn = [np.hstack([_tile(*tile) for tile in row]) for row in rows]
     width = max(row.shape[1] for row in drawn)
     drawn = [np.pad(row, ((0, 0), (0, width - row.shape[1]), (0, 0)), constant_values=255) for row in drawn]
@@ -35,9 +35,10 @@ def _tile(image: Uint8Array, answer: Mask | None, truth: Mask, caption: str, pro
     picture: Any = cv2.resize(image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
     if answer is not None:
         inside = _resized(answer, size)
-        picture[inside] = (0.5 * picture[inside] + 0.5 * np.array(_MASK_RGB)).astype(np.uint8)
-    outlines, _ = cv2.findContours(_resized(truth, size).astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
-    cv2.drawContours(picture, outlines, -1, _TRUTH_RGB, 1, cv2.LINE_AA)
+        picture[inside] = (0.55 * picture[inside] + 0.45 * np.array(_MASK_RGB)).astype(np.uint8)
+        cv2.drawContours(picture, _outlines(inside), -1, (255, 255, 255), 3, cv2.LINE_AA)  # seen on any color
+        cv2.drawContours(picture, _outlines(inside), -1, _MASK_RGB, 1, cv2.LINE_AA)
+    cv2.drawContours(picture, _outlines(_resized(truth, size)), -1, _TRUTH_RGB, 1, cv2.LINE_AA)
     points = [round(value * scale) for value in prompt]
     if len(points) == 2:
         cv2.circle(picture, (points[0], points[1]), 5, (0, 0, 0), -1, cv2.LINE_AA)
@@ -48,6 +49,10 @@ def _tile(image: Uint8Array, answer: Mask | None, truth: Mask, caption: str, pro
     tile[_CAPTION : _CAPTION + size[1], : size[0]] = picture
     cv2.putText(tile, caption[:44], (2, 16), cv2.FONT_HERSHEY_SIMPLEX, 0.42, (30, 30, 30), 1, cv2.LINE_AA)
     return tile
+
+
+def _outlines(mask: Mask) -> Sequence[Any]:
+    return cv2.findContours(mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)[0]
 
 
 def _resized(mask: Mask, size_wh: tuple[int, int]) -> Mask:
