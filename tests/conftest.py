@@ -229,6 +229,20 @@ def serve_pictures() -> Iterator[PictureServer]:
 
 
 @pytest.fixture(scope="session")
+def until() -> Callable[[Callable[[], object]], None]:
+    """Return a function that waits, for some seconds at most, until a condition holds."""
+
+    def wait_until(condition: Callable[[], object]) -> None:
+        for _ in range(500):
+            if condition():
+                return
+            time.sleep(0.01)
+        pytest.fail("it never came true")
+
+    return wait_until
+
+
+@pytest.fixture(scope="session")
 def iou() -> Callable[[NDArray[np.bool_], NDArray[np.bool_]], float]:
     """Return a function that gives the intersection over union of two masks."""
 

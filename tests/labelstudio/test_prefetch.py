@@ -102,7 +102,11 @@ def task(number: int, **data: object) -> Task:
 
 
 def test_an_open_task_and_those_after_it_are_embedded_in_their_order(
-    prefetch: Prefetch, addresses: Addresses, ahead: Ahead, project: Project
+    prefetch: Prefetch,
+    addresses: Addresses,
+    ahead: Ahead,
+    project: Project,
+    until: Any,
 ) -> None:
     prefetch.notice(task(4), 4, LABEL_CONFIG, "6")
 
@@ -112,7 +116,11 @@ def test_an_open_task_and_those_after_it_are_embedded_in_their_order(
 
 
 def test_a_task_that_was_noticed_just_now_is_not_noticed_again_but_later_is(
-    prefetch: Prefetch, ahead: Ahead, project: Project, now: list[float]
+    prefetch: Prefetch,
+    ahead: Ahead,
+    project: Project,
+    now: list[float],
+    until: Any,
 ) -> None:
     for _ in range(5):
         prefetch.notice(task(4), 4, LABEL_CONFIG, "6")
@@ -125,14 +133,16 @@ def test_a_task_that_was_noticed_just_now_is_not_noticed_again_but_later_is(
     assert len(project.asked) == 2
 
 
-def test_the_same_number_in_another_project_is_another_task(prefetch: Prefetch, ahead: Ahead) -> None:
+def test_the_same_number_in_another_project_is_another_task(prefetch: Prefetch, ahead: Ahead, until: Any) -> None:
     prefetch.notice(task(9), 9, LABEL_CONFIG, "6")
     prefetch.notice(task(9), 9, LABEL_CONFIG, "7")
 
     until(lambda: len(ahead.embedded) == 2)
 
 
-def test_what_was_opened_last_goes_before_what_comes_next_elsewhere(prefetch: Prefetch, ahead: Ahead) -> None:
+def test_what_was_opened_last_goes_before_what_comes_next_elsewhere(
+    prefetch: Prefetch, ahead: Ahead, until: Any
+) -> None:
     ahead.pause.set()
     prefetch.notice(task(1), 1, LABEL_CONFIG, "6")
     until(lambda: ahead.embedded == ["1.png"])
@@ -144,7 +154,7 @@ def test_what_was_opened_last_goes_before_what_comes_next_elsewhere(prefetch: Pr
     assert ahead.embedded == ["1.png", "5.png", "6.png", "7.png", "2.png", "3.png"]
 
 
-def test_what_waited_too_long_is_dropped(prefetch: Prefetch, ahead: Ahead, now: list[float]) -> None:
+def test_what_waited_too_long_is_dropped(prefetch: Prefetch, ahead: Ahead, now: list[float], until: Any) -> None:
     ahead.pause.set()
     prefetch.notice(task(1), 1, LABEL_CONFIG, "6")
     until(lambda: ahead.embedded == ["1.png"])
@@ -158,7 +168,7 @@ def test_what_waited_too_long_is_dropped(prefetch: Prefetch, ahead: Ahead, now: 
     assert ahead.embedded == ["1.png", "9.png"]
 
 
-def test_no_more_waits_than_can_be_done_and_the_oldest_goes(addresses: Addresses, ahead: Ahead) -> None:
+def test_no_more_waits_than_can_be_done_and_the_oldest_goes(addresses: Addresses, ahead: Ahead, until: Any) -> None:
     prefetch = Prefetch(addresses, ahead)
     ahead.pause.set()
     prefetch.notice(task(0), 0, LABEL_CONFIG, "6")
@@ -173,7 +183,9 @@ def test_no_more_waits_than_can_be_done_and_the_oldest_goes(addresses: Addresses
     assert ahead.embedded[1:] == [f"{number}.png" for number in range(MAX_WAITING + 10, 10, -1)]
 
 
-def test_a_picture_that_cannot_be_had_is_passed_over(prefetch: Prefetch, addresses: Addresses, ahead: Ahead) -> None:
+def test_a_picture_that_cannot_be_had_is_passed_over(
+    prefetch: Prefetch, addresses: Addresses, ahead: Ahead, until: Any
+) -> None:
     addresses.broken.add("5.png")
 
     prefetch.notice(task(4), 4, LABEL_CONFIG, "6")
@@ -183,7 +195,11 @@ def test_a_picture_that_cannot_be_had_is_passed_over(prefetch: Prefetch, address
 
 
 def test_a_bug_in_one_picture_does_not_end_it(
-    prefetch: Prefetch, ahead: Ahead, project: Project, caplog: pytest.LogCaptureFixture
+    prefetch: Prefetch,
+    ahead: Ahead,
+    project: Project,
+    caplog: pytest.LogCaptureFixture,
+    until: Any,
 ) -> None:
     project.while_asked = lambda: 1 / 0
 
@@ -195,7 +211,11 @@ def test_a_bug_in_one_picture_does_not_end_it(
 
 
 def test_nothing_is_downloaded_before_the_model_is_there(
-    prefetch: Prefetch, addresses: Addresses, ahead: Ahead, caplog: pytest.LogCaptureFixture
+    prefetch: Prefetch,
+    addresses: Addresses,
+    ahead: Ahead,
+    caplog: pytest.LogCaptureFixture,
+    until: Any,
 ) -> None:
     caplog.set_level("INFO")
     ahead.failure = ModelLoadingError("not yet")
@@ -209,7 +229,10 @@ def test_nothing_is_downloaded_before_the_model_is_there(
 
 
 def test_tasks_that_label_studio_opens_while_it_lists_them_are_opened_by_nobody(
-    prefetch: Prefetch, ahead: Ahead, project: Project
+    prefetch: Prefetch,
+    ahead: Ahead,
+    project: Project,
+    until: Any,
 ) -> None:
     def opens() -> None:
         prefetch.notice(task(5), 5, LABEL_CONFIG, "6")
@@ -227,13 +250,13 @@ def test_tasks_that_label_studio_opens_while_it_lists_them_are_opened_by_nobody(
     until(lambda: project.asked[1:] == [("6", 5, 2)])
 
 
-def test_without_somebody_to_ask_only_the_open_task_is_embedded(addresses: Addresses, ahead: Ahead) -> None:
+def test_without_somebody_to_ask_only_the_open_task_is_embedded(addresses: Addresses, ahead: Ahead, until: Any) -> None:
     Prefetch(addresses, ahead, None, count=2).notice(task(4), 4, LABEL_CONFIG, "6")
 
     until(lambda: ahead.embedded == ["4.png"])
 
 
-def test_a_task_without_an_id_is_embedded_too(prefetch: Prefetch, ahead: Ahead, project: Project) -> None:
+def test_a_task_without_an_id_is_embedded_too(prefetch: Prefetch, ahead: Ahead, project: Project, until: Any) -> None:
     prefetch.notice(Task(data={"image": "x.png"}), None, LABEL_CONFIG, "6")
 
     until(lambda: ahead.embedded == ["x.png"])
@@ -251,7 +274,12 @@ def test_a_task_without_an_id_is_embedded_too(prefetch: Prefetch, ahead: Ahead, 
     ],
 )
 def test_the_pictures_of_a_task_are_those_that_can_be_prompted_on(
-    addresses: Addresses, ahead: Ahead, images: str, data: dict[str, Any], expected: list[str] | None
+    addresses: Addresses,
+    ahead: Ahead,
+    images: str,
+    data: dict[str, Any],
+    expected: list[str] | None,
+    until: Any,
 ) -> None:
     config = LABEL_CONFIG.replace('<Image name="image" value="$image"/>', images)
     prefetch = Prefetch(addresses, ahead)
@@ -274,7 +302,11 @@ def test_a_labeling_configuration_that_cannot_be_read_prefetches_nothing(
 
 @pytest.mark.parametrize("project_id", ["", "x", "6" * 40])
 def test_tasks_of_no_project_are_not_asked_for(
-    prefetch: Prefetch, ahead: Ahead, project: Project, project_id: str
+    prefetch: Prefetch,
+    ahead: Ahead,
+    project: Project,
+    project_id: str,
+    until: Any,
 ) -> None:
     prefetch.notice(task(4), 4, LABEL_CONFIG, project_id)
 
@@ -282,7 +314,9 @@ def test_tasks_of_no_project_are_not_asked_for(
     assert project.asked == []
 
 
-def test_tasks_before_the_listed_one_are_opened_by_somebody(prefetch: Prefetch, ahead: Ahead, project: Project) -> None:
+def test_tasks_before_the_listed_one_are_opened_by_somebody(
+    prefetch: Prefetch, ahead: Ahead, project: Project, until: Any
+) -> None:
     def opens() -> None:
         if len(project.asked) == 1:
             prefetch.notice(task(2), 2, LABEL_CONFIG, "6")
@@ -332,11 +366,3 @@ def test_opening_a_task_and_clicking_on_it_are_noticed_but_a_batch_is_not(
 
     annotator.assistant.predict(annotator.request(tasks=[draw.task(), draw.task()]))
     assert len(notes.noticed) == 2
-
-
-def until(condition: Callable[[], object]) -> None:
-    for _ in range(500):
-        if condition():
-            return
-        threading.Event().wait(0.01)
-    pytest.fail("it never came true")

@@ -1,6 +1,5 @@
 import subprocess
 import sys
-import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -374,11 +373,14 @@ def test_in_the_smallest_cache_the_last_picture_keeps_its_embedding_and_its_mask
 
 
 def test_a_folder_keeps_embeddings_for_the_next_process(
-    tmp_path: Path, disc_and_box: Any, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    disc_and_box: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    until: Any,
 ) -> None:
     before = SegmentAnything2("nano", embedding_disk_dir=tmp_path)
     masks, _ = before.segment_image(disc_and_box.image, point_coords=[[200, 180]], point_labels=[1])
-    _until(lambda: list(tmp_path.rglob("*.safetensors")))
+    until(lambda: list(tmp_path.rglob("*.safetensors")))
 
     again = SegmentAnything2("nano", embedding_disk_dir=tmp_path)
     monkeypatch.setattr(Sam2Model, "embed", lambda *_: pytest.fail("embedded again"))
@@ -409,11 +411,3 @@ def test_importing_the_package_imports_nothing_heavy() -> None:
 def test_the_package_has_no_other_names() -> None:
     with pytest.raises(AttributeError, match="SegmentAnything3"):
         labelstudio_sam2.SegmentAnything3  # noqa: B018
-
-
-def _until(condition: Callable[[], object]) -> None:
-    for _ in range(500):
-        if condition():
-            return
-        threading.Event().wait(0.01)
-    pytest.fail("it never came true")

@@ -3,6 +3,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
+from typing import Any
 
 import pytest
 
@@ -14,6 +15,26 @@ from labelstudio_sam2.segmenter.device_schedule import DeviceSchedule, Urgency
 def threads() -> Iterator[ThreadPoolExecutor]:
     with ThreadPoolExecutor(16) as pool:
         yield pool
+
+
+@pytest.fixture
+def wait_for(
+    threads: ThreadPoolExecutor, until: Callable[[Callable[[], object]], None]
+) -> Callable[[DeviceSchedule, Urgency, Callable[[], object]], Future[None]]:
+    """Return a function that lets a thread ask for the device, and returns when it waits."""
+
+    def start(schedule: DeviceSchedule, urgency: Urgency, work: Callable[[], object]) -> Future[None]:
+        before = schedule.waiting
+
+        def take() -> None:
+            with schedule.turn(lambda: urgency):
+                work()
+
+        turn = threads.submit(take)
+        until(lambda: schedule.waiting == before + 1)
+        return turn
+
+    return start
 
 
 def test_one_thread_at_a_time_has_the_device(threads: ThreadPoolExecutor) -> None:
@@ -35,11 +56,11 @@ def test_one_thread_at_a_time_has_the_device(threads: ThreadPoolExecutor) -> Non
     assert (most, schedule.waiting) == (1, 0)
 
 
-def test_who_comes_when_too_many_wait_is_refused_at_once(threads: ThreadPoolExecutor) -> None:
+def test_who_comes_when_too_many_wait_is_refused_at_once(threads: ThreadPoolExecutor, until: Any) -> None:
     schedule = DeviceSchedule(max_waiting=1, wait_seconds=10)
     with schedule.turn(_predict):
         waiting = threads.submit(_take, schedule)
-        _until(lambda: schedule.waiting == 1)
+        until(lambda: schedule.waiting == 1)
 
         with pytest.raises(BusyError, match="1 requests already wait"):
             _take(schedule)
@@ -65,12 +86,12 @@ def test_an_error_on_the_device_gives_it_back() -> None:
     assert _take(schedule)
 
 
-def test_the_most_urgent_goes_first_and_of_equals_the_first_to_come(threads: ThreadPoolExecutor) -> None:
+def test_the_most_urgent_goes_first_and_of_equals_the_first_to_come(threads: ThreadPoolExecutor, wait_for: Any) -> None:
     schedule = DeviceSchedule(max_waiting=100, wait_seconds=10)
     order: list[str] = []
     with schedule.turn(_predict):
         turns = [
-            _wait_for(schedule, threads, urgency, partial(order.append, name))
+            wait_for(schedule, urgency, partial(order.append, name))
             for urgency, name in [
                 (Urgency.PREFETCH, "ahead"),
                 (Urgency.EMBED, "picture 1"),
@@ -85,7 +106,9 @@ def test_the_most_urgent_goes_first_and_of_equals_the_first_to_come(threads: Thr
     assert order == ["click 1", "click 2", "picture 1", "picture 2", "ahead"]
 
 
-def test_what_is_clicked_on_while_it_waits_becomes_as_urgent_as_a_click_on_it(threads: ThreadPoolExecutor) -> None:
+def test_what_is_clicked_on_while_it_waits_becomes_as_urgent_as_a_click_on_it(
+    threads: ThreadPoolExecutor, until: Any, wait_for: Any
+) -> None:
     schedule = DeviceSchedule(max_waiting=100, wait_seconds=10)
     order: list[str] = []
     urgency = Urgency.PREFETCH
@@ -96,8 +119,8 @@ def test_what_is_clicked_on_while_it_waits_becomes_as_urgent_as_a_click_on_it(th
 
     with schedule.turn(_predict):
         first = threads.submit(ahead)
-        _until(lambda: schedule.waiting == 1)
-        second = _wait_for(schedule, threads, Urgency.EMBED, lambda: order.append("another"))
+        until(lambda: schedule.waiting == 1)
+        second = wait_for(schedule, Urgency.EMBED, lambda: order.append("another"))
         urgency = Urgency.EMBED
     first.result(5)
     second.result(5)
@@ -105,13 +128,13 @@ def test_what_is_clicked_on_while_it_waits_becomes_as_urgent_as_a_click_on_it(th
     assert order == ["ahead", "another"]
 
 
-def test_long_work_steps_aside_for_the_more_urgent_only(threads: ThreadPoolExecutor) -> None:
+def test_long_work_steps_aside_for_the_more_urgent_only(threads: ThreadPoolExecutor, wait_for: Any) -> None:
     schedule = DeviceSchedule(max_waiting=100, wait_seconds=10)
     order: list[str] = []
     with schedule.turn(lambda: Urgency.EMBED) as step_aside:
         step_aside()
-        other = _wait_for(schedule, threads, Urgency.EMBED, lambda: order.append("another picture"))
-        click = _wait_for(schedule, threads, Urgency.PREDICT, lambda: order.append("click"))
+        other = wait_for(schedule, Urgency.EMBED, lambda: order.append("another picture"))
+        click = wait_for(schedule, Urgency.PREDICT, lambda: order.append("click"))
         order.append("half of it")
         step_aside()
         order.append("the other half")
@@ -121,14 +144,11 @@ def test_long_work_steps_aside_for_the_more_urgent_only(threads: ThreadPoolExecu
     assert order == ["half of it", "click", "the other half", "another picture"]
 
 
-def test_a_picture_that_was_begun_lets_one_click_go_first_at_a_time(threads: ThreadPoolExecutor) -> None:
+def test_a_picture_that_was_begun_lets_one_click_go_first_at_a_time(threads: ThreadPoolExecutor, wait_for: Any) -> None:
     schedule = DeviceSchedule(max_waiting=100, wait_seconds=10)
     order: list[str] = []
     with schedule.turn(lambda: Urgency.EMBED) as step_aside:
-        clicks = [
-            _wait_for(schedule, threads, Urgency.PREDICT, partial(order.append, name))
-            for name in ("click 1", "click 2")
-        ]
+        clicks = [wait_for(schedule, Urgency.PREDICT, partial(order.append, name)) for name in ("click 1", "click 2")]
         for part in ("first part", "second part", "third part"):
             order.append(part)
             step_aside()
@@ -138,17 +158,19 @@ def test_a_picture_that_was_begun_lets_one_click_go_first_at_a_time(threads: Thr
     assert order == ["first part", "click 1", "second part", "click 2", "third part"]
 
 
-def test_a_picture_is_not_interrupted_by_another_however_long_that_waited(threads: ThreadPoolExecutor) -> None:
+def test_a_picture_is_not_interrupted_by_another_however_long_that_waited(
+    threads: ThreadPoolExecutor, wait_for: Any
+) -> None:
     now = 0.0
     schedule = DeviceSchedule(max_waiting=100, wait_seconds=10, patience_seconds=5, clock=lambda: now)
     order: list[str] = []
     with schedule.turn(lambda: Urgency.EMBED) as step_aside:
-        other = _wait_for(schedule, threads, Urgency.EMBED, partial(order.append, "another picture"))
+        other = wait_for(schedule, Urgency.EMBED, partial(order.append, "another picture"))
         now = 30.0
         order.append("half of it")
         step_aside()
         order.append("a half more")
-        click = _wait_for(schedule, threads, Urgency.PREDICT, partial(order.append, "click"))
+        click = wait_for(schedule, Urgency.PREDICT, partial(order.append, "click"))
         step_aside()
         order.append("the end")
     click.result(5)
@@ -157,12 +179,14 @@ def test_a_picture_is_not_interrupted_by_another_however_long_that_waited(thread
     assert order == ["half of it", "a half more", "click", "the end", "another picture"]
 
 
-def test_prefetch_waits_for_as_long_as_it_takes_and_takes_nobodys_place(threads: ThreadPoolExecutor) -> None:
+def test_prefetch_waits_for_as_long_as_it_takes_and_takes_nobodys_place(
+    threads: ThreadPoolExecutor, wait_for: Any
+) -> None:
     schedule = DeviceSchedule(max_waiting=1, wait_seconds=0.2)
     order: list[str] = []
     with schedule.turn(_predict):
-        ahead = _wait_for(schedule, threads, Urgency.PREFETCH, partial(order.append, "ahead"))
-        click = _wait_for(schedule, threads, Urgency.PREDICT, partial(order.append, "click"))
+        ahead = wait_for(schedule, Urgency.PREFETCH, partial(order.append, "ahead"))
+        click = wait_for(schedule, Urgency.PREDICT, partial(order.append, "click"))
         with pytest.raises(BusyError):
             click.result(5)
     ahead.result(5)
@@ -185,11 +209,13 @@ def test_an_interrupted_thread_leaves_no_turn_behind(monkeypatch: pytest.MonkeyP
     assert _take(schedule)
 
 
-def test_who_stepped_aside_and_waits_too_long_gives_up_without_the_device(threads: ThreadPoolExecutor) -> None:
+def test_who_stepped_aside_and_waits_too_long_gives_up_without_the_device(
+    threads: ThreadPoolExecutor, wait_for: Any
+) -> None:
     schedule = DeviceSchedule(max_waiting=100, wait_seconds=0.1)
     leave = threading.Event()
     with schedule.turn(lambda: Urgency.EMBED) as step_aside:
-        click = _wait_for(schedule, threads, Urgency.PREDICT, leave.wait)
+        click = wait_for(schedule, Urgency.PREDICT, leave.wait)
         with pytest.raises(BusyError):
             step_aside()
     leave.set()
@@ -198,17 +224,19 @@ def test_who_stepped_aside_and_waits_too_long_gives_up_without_the_device(thread
     assert _take(schedule)
 
 
-def test_a_picture_does_not_wait_behind_clicks_for_ever_but_prefetch_does(threads: ThreadPoolExecutor) -> None:
+def test_a_picture_does_not_wait_behind_clicks_for_ever_but_prefetch_does(
+    threads: ThreadPoolExecutor, wait_for: Any
+) -> None:
     now = 0.0
     schedule = DeviceSchedule(max_waiting=100, wait_seconds=10, patience_seconds=5, clock=lambda: now)
     order: list[str] = []
     with schedule.turn(_predict):
         turns = [
-            _wait_for(schedule, threads, Urgency.PREFETCH, lambda: order.append("ahead")),
-            _wait_for(schedule, threads, Urgency.EMBED, lambda: order.append("picture")),
+            wait_for(schedule, Urgency.PREFETCH, lambda: order.append("ahead")),
+            wait_for(schedule, Urgency.EMBED, lambda: order.append("picture")),
         ]
         now = 5.0
-        turns.append(_wait_for(schedule, threads, Urgency.PREDICT, lambda: order.append("click")))
+        turns.append(wait_for(schedule, Urgency.PREDICT, lambda: order.append("click")))
     for turn in turns:
         turn.result(5)
 
@@ -222,26 +250,3 @@ def _predict() -> Urgency:
 def _take(schedule: DeviceSchedule) -> bool:
     with schedule.turn(_predict):
         return True
-
-
-def _wait_for(
-    schedule: DeviceSchedule, threads: ThreadPoolExecutor, urgency: Urgency, work: Callable[[], object]
-) -> Future[None]:
-    """Let a thread ask for the device, and return when it waits."""
-    before = schedule.waiting
-
-    def take() -> None:
-        with schedule.turn(lambda: urgency):
-            work()
-
-    turn = threads.submit(take)
-    _until(lambda: schedule.waiting == before + 1)
-    return turn
-
-
-def _until(condition: Callable[[], bool]) -> None:
-    for _ in range(500):
-        if condition():
-            return
-        threading.Event().wait(0.01)
-    pytest.fail("it never came true")

@@ -354,7 +354,10 @@ def test_a_prefetched_picture_is_there_at_the_first_click(segmenter: Any, model:
 
 
 def test_a_click_goes_first_while_another_picture_is_being_prefetched(
-    segmenter: Any, model: Any, make_picture: Any
+    segmenter: Any,
+    model: Any,
+    make_picture: Any,
+    until: Any,
 ) -> None:
     segmenter.embed(make_picture(10))
     order = []
@@ -370,7 +373,7 @@ def test_a_click_goes_first_while_another_picture_is_being_prefetched(
         ahead = threads.submit(segmenter.prefetch, make_picture(20))
         assert begun.wait(5)
         click = threads.submit(segmenter.segment, make_picture(10), [CLICK])
-        _until(lambda: segmenter._device.waiting == 1)
+        until(lambda: segmenter._device.waiting == 1)
         clicked.set()
         click.result(5)
         ahead.result(5)
@@ -380,7 +383,10 @@ def test_a_click_goes_first_while_another_picture_is_being_prefetched(
 
 
 def test_a_click_on_a_picture_that_is_being_prefetched_waits_for_it_and_owns_it(
-    segmenter: Any, model: Any, make_picture: Any
+    segmenter: Any,
+    model: Any,
+    make_picture: Any,
+    until: Any,
 ) -> None:
     begun, clicked = threading.Event(), threading.Event()
 
@@ -394,7 +400,7 @@ def test_a_click_on_a_picture_that_is_being_prefetched_waits_for_it_and_owns_it(
         ahead = threads.submit(segmenter.prefetch, picture)
         assert begun.wait(5)
         click = threads.submit(segmenter.segment, picture, [CLICK])
-        _until(lambda: segmenter._clicked)
+        until(lambda: segmenter._clicked)
         clicked.set()
         assert [segmentation.score for segmentation in click.result(5)] == pytest.approx([0.4])
         ahead.result(5)
@@ -410,6 +416,7 @@ def test_another_pictures_click_goes_before_a_prefetch_unless_that_is_clicked_on
     model: Any,
     make_picture: Any,
     is_clicked: bool,  # noqa: FBT001
+    until: Any,
 ) -> None:
     begun, queued = threading.Event(), threading.Event()
 
@@ -424,9 +431,9 @@ def test_another_pictures_click_goes_before_a_prefetch_unless_that_is_clicked_on
         assert begun.wait(5)
         if is_clicked:
             calls.append(threads.submit(segmenter.embed, make_picture(20)))
-            _until(lambda: segmenter._clicked)
+            until(lambda: segmenter._clicked)
         calls.append(threads.submit(segmenter.embed, make_picture(30)))
-        _until(lambda: segmenter._device.waiting == 1)
+        until(lambda: segmenter._device.waiting == 1)
         queued.set()
         for call in calls:
             call.result(5)
@@ -516,11 +523,3 @@ def _raising(error: Exception) -> Callable[[], Any]:
 def _raise_next(errors: Any) -> None:
     for error in errors:
         raise error
-
-
-def _until(condition: Callable[[], object]) -> None:
-    for _ in range(500):
-        if condition():
-            return
-        threading.Event().wait(0.01)
-    pytest.fail("it never came true")

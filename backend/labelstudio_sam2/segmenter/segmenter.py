@@ -226,10 +226,10 @@ class Segmenter(Generic[E]):
         with ExitStack() as until_written:
             if self._is_clicked(key):  # a prefetch waits for clicks of this process: others must not wait for it
                 until_written.enter_context(self._disk.alone(disk_key))
-            embedding = self._disk.peek(disk_key, partial(self._from_bytes, model, key))
-            if embedding is not None:  # another process was faster
-                self._keep(key, embedding)
-                return embedding
+                embedding = self._disk.peek(disk_key, partial(self._from_bytes, model, key))
+                if embedding is not None:  # another process was faster
+                    self._keep(key, embedding)
+                    return embedding
             embedding = self._embed(key, model, picture)
             to_bytes = partial(model.to_bytes, embedding, disk_key)
             self._disk.put(disk_key, to_bytes, done=until_written.pop_all().close)
