@@ -108,7 +108,7 @@ def test_an_open_task_and_those_after_it_are_embedded_in_their_order(
     project: Project,
     until: Any,
 ) -> None:
-    prefetch.notice(task(4), 4, LABEL_CONFIG, "6")
+    prefetch.notice(task(4), LABEL_CONFIG, "6")
 
     until(lambda: len(ahead.embedded) == 3)
     assert addresses.found == [("4.png", "6", 4), ("5.png", "6", 5), ("6.png", "6", 6)]
@@ -123,19 +123,19 @@ def test_a_task_that_was_noticed_just_now_is_not_noticed_again_but_later_is(
     until: Any,
 ) -> None:
     for _ in range(5):
-        prefetch.notice(task(4), 4, LABEL_CONFIG, "6")
+        prefetch.notice(task(4), LABEL_CONFIG, "6")
     until(lambda: len(ahead.embedded) == 3)
 
     now[0] += STALE_SECONDS
-    prefetch.notice(task(4), 4, LABEL_CONFIG, "6")
+    prefetch.notice(task(4), LABEL_CONFIG, "6")
 
     until(lambda: len(ahead.embedded) == 6)
     assert len(project.asked) == 2
 
 
 def test_the_same_number_in_another_project_is_another_task(prefetch: Prefetch, ahead: Ahead, until: Any) -> None:
-    prefetch.notice(task(9), 9, LABEL_CONFIG, "6")
-    prefetch.notice(task(9), 9, LABEL_CONFIG, "7")
+    prefetch.notice(task(9), LABEL_CONFIG, "6")
+    prefetch.notice(task(9), LABEL_CONFIG, "7")
 
     until(lambda: len(ahead.embedded) == 2)
 
@@ -144,9 +144,9 @@ def test_what_was_opened_last_goes_before_what_comes_next_elsewhere(
     prefetch: Prefetch, ahead: Ahead, until: Any
 ) -> None:
     ahead.pause.set()
-    prefetch.notice(task(1), 1, LABEL_CONFIG, "6")
+    prefetch.notice(task(1), LABEL_CONFIG, "6")
     until(lambda: ahead.embedded == ["1.png"])
-    prefetch.notice(task(5), 5, LABEL_CONFIG, "6")
+    prefetch.notice(task(5), LABEL_CONFIG, "6")
     ahead.pause.clear()
     ahead.go_on.release()
 
@@ -156,12 +156,12 @@ def test_what_was_opened_last_goes_before_what_comes_next_elsewhere(
 
 def test_what_waited_too_long_is_dropped(prefetch: Prefetch, ahead: Ahead, now: list[float], until: Any) -> None:
     ahead.pause.set()
-    prefetch.notice(task(1), 1, LABEL_CONFIG, "6")
+    prefetch.notice(task(1), LABEL_CONFIG, "6")
     until(lambda: ahead.embedded == ["1.png"])
     now[0] += STALE_SECONDS
     ahead.pause.clear()
     ahead.go_on.release()
-    prefetch.notice(task(9), 9, LABEL_CONFIG, "6")
+    prefetch.notice(task(9), LABEL_CONFIG, "6")
 
     until(lambda: prefetch.waiting == 0)
     until(lambda: len(ahead.embedded) == 2)
@@ -171,10 +171,10 @@ def test_what_waited_too_long_is_dropped(prefetch: Prefetch, ahead: Ahead, now: 
 def test_no_more_waits_than_can_be_done_and_the_oldest_goes(addresses: Addresses, ahead: Ahead, until: Any) -> None:
     prefetch = Prefetch(addresses, ahead)
     ahead.pause.set()
-    prefetch.notice(task(0), 0, LABEL_CONFIG, "6")
+    prefetch.notice(task(0), LABEL_CONFIG, "6")
     until(lambda: ahead.embedded == ["0.png"])
     for number in range(1, MAX_WAITING + 11):
-        prefetch.notice(task(number), number, LABEL_CONFIG, "6")
+        prefetch.notice(task(number), LABEL_CONFIG, "6")
     assert prefetch.waiting == MAX_WAITING
     ahead.pause.clear()
     ahead.go_on.release()
@@ -188,7 +188,7 @@ def test_a_picture_that_cannot_be_had_is_passed_over(
 ) -> None:
     addresses.broken.add("5.png")
 
-    prefetch.notice(task(4), 4, LABEL_CONFIG, "6")
+    prefetch.notice(task(4), LABEL_CONFIG, "6")
 
     until(lambda: len(ahead.embedded) == 2)
     assert ahead.embedded == ["4.png", "6.png"]
@@ -203,8 +203,8 @@ def test_a_bug_in_one_picture_does_not_end_it(
 ) -> None:
     project.while_asked = lambda: 1 / 0
 
-    prefetch.notice(task(4), 4, LABEL_CONFIG, "6")
-    prefetch.notice(task(7), 7, LABEL_CONFIG, "6")
+    prefetch.notice(task(4), LABEL_CONFIG, "6")
+    prefetch.notice(task(7), LABEL_CONFIG, "6")
 
     until(lambda: sorted(ahead.embedded) == ["4.png", "7.png"] and len(project.asked) == 2)
     until(lambda: "ZeroDivisionError" in caplog.text)
@@ -219,12 +219,12 @@ def test_nothing_is_downloaded_before_the_model_is_there(
 ) -> None:
     caplog.set_level("INFO")
     ahead.failure = ModelLoadingError("not yet")
-    prefetch.notice(task(4), 4, LABEL_CONFIG, "6")
+    prefetch.notice(task(4), LABEL_CONFIG, "6")
     assert "not prefetched: not yet" in caplog.text
     assert (addresses.found, prefetch.waiting) == ([], 0)
 
     ahead.failure = None
-    prefetch.notice(task(4), 4, LABEL_CONFIG, "6")
+    prefetch.notice(task(4), LABEL_CONFIG, "6")
     until(lambda: len(ahead.embedded) == 3)
 
 
@@ -235,29 +235,29 @@ def test_tasks_that_label_studio_opens_while_it_lists_them_are_opened_by_nobody(
     until: Any,
 ) -> None:
     def opens() -> None:
-        prefetch.notice(task(5), 5, LABEL_CONFIG, "6")
-        prefetch.notice(task(6), 6, LABEL_CONFIG, "6")
+        prefetch.notice(task(5), LABEL_CONFIG, "6")
+        prefetch.notice(task(6), LABEL_CONFIG, "6")
 
     project.while_asked = opens
 
-    prefetch.notice(task(4), 4, LABEL_CONFIG, "6")
+    prefetch.notice(task(4), LABEL_CONFIG, "6")
 
     until(lambda: len(ahead.embedded) == 3)
     until(lambda: prefetch.waiting == 0)
     assert project.asked == [("6", 4, 2)]
     project.while_asked = lambda: None
-    prefetch.notice(task(5), 5, LABEL_CONFIG, "6")
+    prefetch.notice(task(5), LABEL_CONFIG, "6")
     until(lambda: project.asked[1:] == [("6", 5, 2)])
 
 
 def test_without_somebody_to_ask_only_the_open_task_is_embedded(addresses: Addresses, ahead: Ahead, until: Any) -> None:
-    Prefetch(addresses, ahead, None, count=2).notice(task(4), 4, LABEL_CONFIG, "6")
+    Prefetch(addresses, ahead, None, count=2).notice(task(4), LABEL_CONFIG, "6")
 
     until(lambda: ahead.embedded == ["4.png"])
 
 
 def test_a_task_without_an_id_is_embedded_too(prefetch: Prefetch, ahead: Ahead, project: Project, until: Any) -> None:
-    prefetch.notice(Task(data={"image": "x.png"}), None, LABEL_CONFIG, "6")
+    prefetch.notice(Task(data={"image": "x.png"}), LABEL_CONFIG, "6")
 
     until(lambda: ahead.embedded == ["x.png"])
     assert project.asked == []
@@ -284,8 +284,8 @@ def test_the_pictures_of_a_task_are_those_that_can_be_prompted_on(
     config = LABEL_CONFIG.replace('<Image name="image" value="$image"/>', images)
     prefetch = Prefetch(addresses, ahead)
 
-    prefetch.notice(Task(id=1, data=data), 1, config, "6")
-    prefetch.notice(Task(id=2, data={"a": "last.png", "pages": ["last.png"]}), 2, config, "6")
+    prefetch.notice(Task(id=1, data=data), config, "6")
+    prefetch.notice(Task(id=2, data={"a": "last.png", "pages": ["last.png"]}), config, "6")
 
     until(lambda: "last.png" in ahead.embedded and prefetch.waiting == 0)
     embedded = [picture for picture in ahead.embedded if picture != "last.png"]
@@ -295,7 +295,7 @@ def test_the_pictures_of_a_task_are_those_that_can_be_prompted_on(
 def test_a_labeling_configuration_that_cannot_be_read_prefetches_nothing(
     prefetch: Prefetch, addresses: Addresses, project: Project
 ) -> None:
-    prefetch.notice(task(4), 4, "<View>", "6")
+    prefetch.notice(task(4), "<View>", "6")
 
     assert (prefetch.waiting, project.asked, addresses.found) == (0, [], [])
 
@@ -308,7 +308,7 @@ def test_tasks_of_no_project_are_not_asked_for(
     project_id: str,
     until: Any,
 ) -> None:
-    prefetch.notice(task(4), 4, LABEL_CONFIG, project_id)
+    prefetch.notice(task(4), LABEL_CONFIG, project_id)
 
     until(lambda: ahead.embedded == ["4.png"] and prefetch.waiting == 0)
     assert project.asked == []
@@ -319,11 +319,11 @@ def test_tasks_before_the_listed_one_are_opened_by_somebody(
 ) -> None:
     def opens() -> None:
         if len(project.asked) == 1:
-            prefetch.notice(task(2), 2, LABEL_CONFIG, "6")
+            prefetch.notice(task(2), LABEL_CONFIG, "6")
 
     project.while_asked = opens
 
-    prefetch.notice(task(4), 4, LABEL_CONFIG, "6")
+    prefetch.notice(task(4), LABEL_CONFIG, "6")
 
     until(lambda: project.asked == [("6", 4, 2), ("6", 2, 2)])
     until(lambda: "2.png" in ahead.embedded)
@@ -334,7 +334,7 @@ def test_a_bug_in_noticing_costs_no_answer(
 ) -> None:
     monkeypatch.setattr(prefetch, "_plan", lambda *_: 1 / 0)
 
-    prefetch.notice(task(4), 4, LABEL_CONFIG, "6")
+    prefetch.notice(task(4), LABEL_CONFIG, "6")
 
     assert "ZeroDivisionError" in caplog.text
 
@@ -345,10 +345,10 @@ class Notes:
 
     noticed: list[tuple[int | None, str]] = field(default_factory=list)
 
-    def notice(self, task: Task, task_id: int | None, label_config: str, project: str) -> None:
+    def notice(self, task: Task, label_config: str, project: str) -> None:
         assert task.data
         assert "<View>" in label_config
-        self.noticed.append((task_id, project))
+        self.noticed.append((task.number, project))
 
 
 def test_opening_a_task_and_clicking_on_it_are_noticed_but_a_batch_is_not(

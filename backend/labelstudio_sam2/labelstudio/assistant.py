@@ -67,7 +67,7 @@ class Segmenter(Protocol):
 class Prefetch(Protocol):
     """Does what can be done before the next click."""
 
-    def notice(self, task: Task, task_id: int | None, label_config: str, project: str) -> None:
+    def notice(self, task: Task, label_config: str, project: str) -> None:
         """Take note that somebody has a task open; returns at once."""
         ...
 
@@ -131,8 +131,7 @@ class Assistant:
     def _notice(self, request: PredictRequest, project: str) -> None:
         """Tell of a task that is open; several at once are a batch, which nobody looks at."""
         if self._prefetch is not None and len(request.tasks) == 1:
-            task = request.tasks[0]
-            self._prefetch.notice(task, _number(task.id), request.label_config, project)
+            self._prefetch.notice(request.tasks[0], request.label_config, project)
 
     def _answer(self, task: Task, context: Context, config: LabelConfig, project: str) -> dict[str, Any]:
         regions = newest_prompts(context)
@@ -140,7 +139,7 @@ class Assistant:
         to_name, item_index = newest.image
         tags = config.answer_tags(to_name, newest.labels_from, newest.class_names)
         address = image_address(task, config.image(to_name), item_index)
-        picture = self._pictures.find(address, project=project, task_id=_number(task.id))
+        picture = self._pictures.find(address, project=project, task_id=task.number)
         for region in regions:
             check_size(region, picture.size_hw)
         asks = _asks(task, regions, config, tags, picture.size_hw)
@@ -241,9 +240,3 @@ def _tag_of(region: DrawnRegion, config: LabelConfig) -> AnswerTag:
         parts=parts,
         tolerance=tolerance,
     )
-
-
-def _number(task_id: int | str | None) -> int | None:
-    if isinstance(task_id, str):
-        return int(task_id) if task_id.isdecimal() and len(task_id) < 19 else None
-    return task_id

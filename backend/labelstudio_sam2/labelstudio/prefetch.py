@@ -94,27 +94,26 @@ class Prefetch:
         """Steps that are still to be done: a picture each, or a list of tasks."""
         return len(self._steps)
 
-    def notice(self, task: Task, task_id: int | None, label_config: str, project: str) -> None:
+    def notice(self, task: Task, label_config: str, project: str) -> None:
         """Take note that somebody has a task open; returns at once.
 
         Args:
             task: The task.
-            task_id: Its id, None where it has none.
             label_config: Of its project.
             project: Its project's id.
         """
         try:
             self._segmenter.check_ready()
-            key = (project, task_id) if task_id is not None and _IS_ID.fullmatch(project) else None
+            key = (project, task.number) if task.number is not None and _IS_ID.fullmatch(project) else None
             if key is None or not (self._is_listed(key) or self._is_noticed(key)):
-                self._plan(task, task_id, label_config, project, key)
+                self._plan(task, label_config, project, key)
         except BackendError as error:
             logger.info("not prefetched: %s", error, extra={"code": error.code})
         except Exception:  # what comes next must not cost the answer that is ready
             logger.exception("a bug: a task could not be noticed")
 
-    def _plan(self, task: Task, task_id: int | None, label_config: str, project: str, key: Key | None) -> None:
-        steps = self._pictures_of(task, task_id, parse_label_config(label_config), project)
+    def _plan(self, task: Task, label_config: str, project: str, key: Key | None) -> None:
+        steps = self._pictures_of(task, parse_label_config(label_config), project)
         if self._next_tasks is not None and self._count and key is not None:
             steps.append(partial(self._look_ahead, self._next_tasks, label_config, key))
         self._add(steps)
@@ -141,12 +140,12 @@ class Prefetch:
             self._listed = None
         config, steps = parse_label_config(label_config), []
         for task in following:
-            steps += self._pictures_of(task, task.id if isinstance(task.id, int) else None, config, key[0])
+            steps += self._pictures_of(task, config, key[0])
         self._add(steps)
 
-    def _pictures_of(self, task: Task, task_id: int | None, config: LabelConfig, project: str) -> list[Work]:
+    def _pictures_of(self, task: Task, config: LabelConfig, project: str) -> list[Work]:
         addresses = islice(_addresses(task, config), MAX_PICTURES)
-        return [partial(self._embed, address, project, task_id) for address in addresses]
+        return [partial(self._embed, address, project, task.number) for address in addresses]
 
     def _embed(self, address: str, project: str, task_id: int | None) -> None:
         self._segmenter.prefetch(self._pictures.find(address, project=project, task_id=task_id))

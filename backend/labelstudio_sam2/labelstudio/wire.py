@@ -111,6 +111,13 @@ class Task(_AnyTask, frozen=True):
 
     drafts: list[Draft] | None = None
 
+    @property
+    def number(self) -> int | None:
+        """The id as a number; None where it is none."""
+        if isinstance(self.id, str):
+            return int(self.id) if self.id.isdecimal() and len(self.id) < 19 else None
+        return self.id
+
 
 class _AnyRequest(msgspec.Struct, frozen=True, kw_only=True):
     label_config: str = ""
