@@ -21,6 +21,7 @@ import cv2
 import hypothesis
 import numpy as np
 import pytest
+import torch
 from flask import Flask
 from numpy.typing import NDArray
 from PIL import Image
@@ -226,6 +227,19 @@ def serve_pictures() -> Iterator[PictureServer]:
         server.shutdown()
         thread.join()
         server.server_close()
+
+
+@pytest.fixture(scope="session")
+def resize_floats() -> Callable[[NDArray[np.uint8], int], torch.Tensor]:
+    """Return SAM 2's own way to resize a picture, without rounding, in the form of `sam2_model._resize`."""
+
+    def resize(image: NDArray[np.uint8], size: int) -> torch.Tensor:
+        pixels = torch.tensor(image).permute(2, 0, 1)[None].float()
+        return torch.nn.functional.interpolate(
+            pixels, (size, size), mode="bilinear", align_corners=False, antialias=True
+        )
+
+    return resize
 
 
 @pytest.fixture(scope="session")

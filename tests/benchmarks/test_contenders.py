@@ -1,9 +1,9 @@
 """The plain code and ours answer alike: a benchmark of a wrong answer is worth nothing."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
-import torch
 from benchmarks.clicks import agreement, click_body, existing_regions, mask_in
 from benchmarks.contenders import Contenders, build_contenders
 from benchmarks.crowd import Crowd, Question, ask_together
@@ -11,7 +11,6 @@ from benchmarks.pictures import disc_files, scene_file
 
 from labelstudio_sam2.errors import ImageUnavailableError
 from labelstudio_sam2.segmenter import sam2_model
-from labelstudio_sam2.segmenter.prompt import Image
 
 SIZE_WH = (480, 270)
 
@@ -38,9 +37,11 @@ def test_both_find_the_same_disc_under_a_click(contenders: Contenders, folder: P
     assert agreement(plain, ours) >= 0.99
 
 
-def test_both_answer_alike_on_a_scene(contenders: Contenders, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_both_answer_alike_on_a_scene(
+    contenders: Contenders, folder: Path, resize_floats: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # ours resizes bytes, as fine textures show (docs/adr/0009); all else is the same
-    monkeypatch.setattr(sam2_model, "_resize", _resize_floats)
+    monkeypatch.setattr(sam2_model, "_resize", resize_floats)
     contenders.ours.forget()
     body = click_body(scene_file(folder, SIZE_WH), (40, 60))
 
@@ -49,11 +50,6 @@ def test_both_answer_alike_on_a_scene(contenders: Contenders, folder: Path, monk
     assert plain.any()
     assert agreement(plain, ours) >= 0.99
     contenders.ours.forget()
-
-
-def _resize_floats(image: Image, size: int) -> torch.Tensor:
-    pixels = torch.tensor(image).permute(2, 0, 1)[None].float()
-    return torch.nn.functional.interpolate(pixels, (size, size), mode="bilinear", align_corners=False, antialias=True)
 
 
 def test_only_a_pictures_first_click_embeds_it(contenders: Contenders, folder: Path) -> None:

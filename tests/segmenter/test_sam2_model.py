@@ -374,17 +374,11 @@ def test_an_embedding_is_stored_in_half_precision_and_its_masks_stay_the_same(na
 
 
 def test_masks_of_pictures_resized_as_bytes_differ_little_from_those_resized_as_floats(
-    nano: Sam2Model, monkeypatch: pytest.MonkeyPatch
+    nano: Sam2Model, resize_floats: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     photographs = json.loads((PHOTOGRAPHS / "index.json").read_text())
     images = [np.asarray(PillowImage.open(PHOTOGRAPHS / entry["photo"]).convert("RGB")) for entry in photographs]
     as_bytes = [nano.embed(image) for image in images]
-
-    def resize_floats(image: Image, size: int) -> torch.Tensor:
-        pixels = torch.tensor(image).permute(2, 0, 1)[None].float()
-        return torch.nn.functional.interpolate(
-            pixels, (size, size), mode="bilinear", align_corners=False, antialias=True
-        )
 
     monkeypatch.setattr(sam2_model, "_resize", resize_floats)
     as_floats = [nano.embed(image) for image in images]
