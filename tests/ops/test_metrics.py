@@ -293,7 +293,7 @@ def test_metrics_tell_what_is_served_and_of_the_process(make: Make) -> None:
     assert re.fullmatch(r"\d+\.\d+\.\d+", build["version"])
     assert value(found, "model_ready") == 1
     assert value(found, "process_resident_memory_bytes") > 10_000_000
-    assert {dict(labels)["work"] for name, labels in found if name == "device_waiting"} == {
+    assert {dict(labels)["urgency"] for name, labels in found if name == "device_waiting"} == {
         "predict",
         "embed",
         "prefetch",
@@ -307,6 +307,39 @@ def test_two_applications_in_one_process_count_apart(make: Make, click: dict[str
 
     assert value(samples(one), "click_seconds_count", embedding="new") == 1
     assert value(samples(other), "click_seconds_count", embedding="new") == 0
+
+
+@pytest.mark.parametrize(
+    ("work", "status", "stages", "embedding"),
+    [
+        ("click", 200, ["queue", "predict"], "cached"),
+        ("click", 200, ["read", "predict"], "new"),
+        ("click", 200, ["wait", "predict"], "new"),
+        ("click", 200, ["fetch", "encode"], None),  # only negative clicks: the model was not asked
+        ("click", 503, ["predict"], None),
+        ("api", 200, ["predict"], None),
+    ],
+)
+def test_a_click_is_what_the_model_was_asked_for_and_answered(
+    work: str, status: int, stages: list[Any], embedding: str | None
+) -> None:
+    metrics = Metrics()
+
+    metrics.count_request(
+        route="/predict",
+        method="POST",
+        status=status,
+        error="",
+        work=work,
+        seconds=0.5,
+        stages=dict.fromkeys(stages, 0.1),
+    )
+
+    seconds = {
+        name: metrics.registry.get_sample_value("labelstudio_sam2_click_seconds_sum", {"embedding": name})
+        for name in ("cached", "new")
+    }
+    assert seconds == {"cached": None, "new": None, **({} if embedding is None else {embedding: 0.5})}
 
 
 def test_figures_can_be_read_in_this_process_too() -> None:

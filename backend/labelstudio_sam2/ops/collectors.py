@@ -102,10 +102,10 @@ class DeviceCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         """Yield the figures of this moment."""
         queue = GaugeMetricFamily(
-            f"{PREFIX}_device_waiting", "Threads that wait for the device, by what for.", labels=["work"]
+            f"{PREFIX}_device_waiting", "Threads that wait for the device, by what for.", labels=["urgency"]
         )
-        for work, count in self._waiting().items():
-            queue.add_metric([work], count)
+        for urgency, count in self._waiting().items():
+            queue.add_metric([urgency], count)
         yield queue
         memory = GaugeMetricFamily(
             f"{PREFIX}_device_memory_bytes",
