@@ -2,6 +2,7 @@
 
 import base64
 import json
+import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -13,9 +14,10 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from labelstudio_sam2 import errors
-from labelstudio_sam2.app import create_app
-from labelstudio_sam2.errors import BackendError, GpuMemoryError, ImageUnavailableError
+from labelstudio_sam2.app import READINESS, create_app
+from labelstudio_sam2.errors import BackendError, BusyError, GpuMemoryError, ImageUnavailableError
 from labelstudio_sam2.labelstudio.assistant import Assistant
+from labelstudio_sam2.ops.logging import RedactionFilter, request_id
 from labelstudio_sam2.sam2_api.inputs import ImageInputs
 from labelstudio_sam2.sam2_api.segment_anything2 import SegmentAnything2
 from labelstudio_sam2.segmenter.device_schedule import DeviceSchedule
@@ -186,14 +188,14 @@ def test_while_the_model_loads_label_studio_is_answered_and_predict_says_to_try_
 
     thread = segmenter.start()
     try:
-        statuses = [client.get(path).status_code for path in ("/health", "/versions", "/")]
+        statuses = [client.get(path).status_code for path in ("/health", "/versions", "/", "/metrics")]
         setup, early, predict = client.post("/setup"), client.get("/ready"), client.post("/predict", json=REQUEST)
     finally:
         loaded.set()
         thread.join(timeout=10)
     late = client.get("/ready")
 
-    assert [*statuses, setup.status_code] == [200] * 4
+    assert [*statuses, setup.status_code] == [200] * 5
     assert early.status == predict.status == "503 Model is still loading"
     assert predict.get_json()["error"] == "loading"
     assert (late.status_code, late.get_json()) == (200, {"status": "READY", "model_version": "tiny@1"})
@@ -331,6 +333,45 @@ def test_a_bug_is_an_internal_error_with_a_request_id_and_no_traceback(
     assert "secret" not in response.text
     assert "Traceback" not in response.text
     assert [record.exc_info is not None for record in caplog.records if record.levelname == "ERROR"] == [True]
+
+
+def test_every_answer_names_its_request_as_its_body_and_its_log_lines_do(
+    client: FlaskClient, pictures: Pictures, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.handler.addFilter(RedactionFilter())  # it writes the id into each line
+    caplog.set_level(logging.DEBUG, "labelstudio_sam2")
+    pictures.error = ImageUnavailableError("502")
+
+    refused = client.post("/predict", json=REQUEST)
+    others = [client.get("/health"), client.get("/unknown"), client.get("/predict"), client.get("/ready")]
+
+    ids = [response.headers["X-Request-ID"] for response in (refused, *others)]
+    logged: Any = caplog.records
+    assert refused.get_json()["request_id"] == ids[0]
+    assert [line.request_id for line in logged] == [ids[0], *ids]  # the refusal is a line of its own
+    assert len(set(ids)) == 5
+    assert request_id.get() == ""  # of no request
+
+
+def test_an_id_that_a_request_brings_along_is_not_used(client: FlaskClient) -> None:
+    response = client.get("/health", headers={"X-Request-ID": "mine"})
+
+    assert response.headers["X-Request-ID"] != "mine"
+
+
+def test_while_the_server_shuts_down_ready_says_so_and_what_still_comes_is_answered(pictures: Pictures) -> None:
+    app = make_app(pictures)
+    client = app.test_client()
+
+    app.extensions[READINESS].withdraw(BusyError("the server is shutting down"))
+
+    for path in ("/ready", "/readiness"):
+        response = client.get(path)
+        assert response.status == "503 Server is busy, try again"
+        assert response.get_json()["detail"] == "the server is shutting down"
+    assert client.get("/health").status_code == 200
+    assert client.post("/predict", json=REQUEST).status_code == 200
+    assert "labelstudio_sam2_model_ready 0.0" in client.get("/metrics").text
 
 
 def test_each_request_has_an_id_of_its_own(client: FlaskClient, pictures: Pictures) -> None:

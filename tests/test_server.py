@@ -1,19 +1,23 @@
 """The real server: gunicorn as `labelstudio-sam2 serve` runs it, with nano, over HTTP."""
 
+import http.client
 import json
 import signal
 import socket
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, closing
+from functools import partial
 from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from prometheus_client.parser import text_string_to_metric_families
 
 from labelstudio_sam2.labelstudio.brush_rle import decode_brush_rle
 
@@ -125,6 +129,63 @@ def test_clients_that_fall_silent_do_not_keep_the_server_from_others(
 
         with urllib.request.urlopen(f"{backend.url}/health", timeout=60) as health:
             assert health.status == 200
+
+
+def test_prometheus_is_told_of_the_clicks_and_every_line_of_a_click_has_its_id(
+    backend: Any, picture_server: Any
+) -> None:
+    picture_server.files["/data/upload/1/0.png"] = _png(_disc(0))
+    for _ in range(3):
+        backend.predict(_click(0, *_center(0)))
+    with urllib.request.urlopen(f"{backend.url}/metrics", timeout=5) as answer:
+        kind, text = answer.headers["Content-Type"], answer.read().decode()
+
+    families = {family.name: family for family in text_string_to_metric_families(text)}
+    clicks = families["labelstudio_sam2_click_seconds"].samples
+    (refreshed,) = {sample.value for sample in families["process_start_time_seconds"].samples}
+    assert kind == "text/plain; version=0.0.4; charset=utf-8"
+    assert {s.labels["embedding"]: s.value for s in clicks if s.name.endswith("_count")} == {"new": 1, "cached": 2}
+    assert abs(time.time() - refreshed) < 3600
+    log = backend.log()
+    ids = [line["request_id"] for line in log if line["message"] == "POST /predict"]
+    assert len(set(ids)) == 3
+    assert [line["request_id"] for line in log if line["message"] == "embedded a picture"] == ids[:1]
+    assert list(next(line["stages_ms"] for line in log if line["message"] == "POST /predict")) == [
+        "fetch",
+        "decode",
+        "queue",
+        "embed",
+        "predict",
+        "encode",
+    ]
+
+
+def test_while_it_shuts_down_ready_says_no_to_who_is_still_connected_and_the_last_click_is_answered(
+    start_backend: Callable[..., AbstractContextManager[Any]],
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as hanging:
+        label_studio = f"http://127.0.0.1:{hanging.getsockname()[1]}"
+        with (
+            start_backend(LABEL_STUDIO_URL=label_studio, IMAGE_DOWNLOAD_SECONDS="4") as backend,
+            closing(http.client.HTTPConnection(backend.url.removeprefix("http://"), timeout=10)) as kept,
+            ThreadPoolExecutor(1) as thread,
+        ):
+            before = _ready(kept)
+            click = thread.submit(backend.predict, _click(0, *_center(0)))
+            with hanging.accept()[0]:  # the click has begun
+                backend.process.send_signal(signal.SIGTERM)
+                during = next(answer for answer in iter(partial(_ready, kept), None) if answer != before)
+                answered = click.result(30)
+
+            assert (before, during) == ((200, ""), (503, "the server is shutting down"))
+            assert answered[2]["error"] == "image_timeout"
+            assert backend.process.wait(40) == 0
+
+
+def _ready(connection: http.client.HTTPConnection) -> tuple[int, str]:
+    connection.request("GET", "/ready")
+    answer = connection.getresponse()
+    return answer.status, json.load(answer).get("detail", "")
 
 
 def test_sigterm_ends_it_with_code_0(backend: Any) -> None:

@@ -10,7 +10,8 @@ from flask import Flask
 from gunicorn.app.base import BaseApplication
 from gunicorn.workers.gthread import ThreadWorker
 
-from labelstudio_sam2.app import build_app
+from labelstudio_sam2.app import READINESS, build_app
+from labelstudio_sam2.errors import BusyError
 from labelstudio_sam2.ops.logging import configure_logging, gunicorn_log_config
 from labelstudio_sam2.ops.memory import reuse_freed_memory
 from labelstudio_sam2.settings import Settings, SettingsError
@@ -23,7 +24,17 @@ READ_SECONDS = 10
 
 
 class Worker(ThreadWorker):  # type: ignore[misc]
-    """gunicorn's threads, with an end to waiting for a client that stops sending in the middle of a request."""
+    """gunicorn's threads, with an end to waiting for a client that stops sending in the middle of a request.
+
+    While it shuts down `/ready` says so to whoever still has a connection.
+    """
+
+    def handle_exit(self, sig: int, frame: Any) -> None:
+        """Begin to shut down, at a signal."""
+        app = getattr(self, "wsgi", None)
+        if isinstance(app, Flask):  # else it is still being built
+            app.extensions[READINESS].withdraw(BusyError("the server is shutting down"))
+        super().handle_exit(sig, frame)
 
     def enqueue_req(self, conn: Any) -> None:
         """Hand a connection to a thread. The limit is the kernel's: gunicorn sets Python's own to none each time."""

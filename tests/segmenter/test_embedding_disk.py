@@ -262,3 +262,25 @@ def test_while_nothing_can_be_written_nobody_waits_for_a_file(
         pass
 
     assert (holds, waited, holds_again) == (True, False, True)
+
+
+def test_its_figures_never_wait_for_the_disk_and_are_there_after_the_first_look(tmp_path: Path) -> None:
+    kept(EmbeddingDisk(tmp_path, 100), "a")
+    disk = EmbeddingDisk(tmp_path, 100)
+
+    with disk._folder._lock:  # as while the disk hangs
+        meanwhile = [disk.stats() for _ in range(3)]
+    disk.flush()
+
+    assert {(stats.entries, stats.nbytes) for stats in meanwhile} == {(0, 0)}
+    assert (disk.stats().entries, disk.stats().nbytes) == (1, 10)
+
+
+def test_a_folder_that_cannot_be_looked_at_counts_as_empty(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(TEN)
+    disk = EmbeddingDisk(tmp_path / "file", 100)
+
+    disk.stats()
+    disk.flush()
+
+    assert (disk.stats().entries, disk.stats().nbytes) == (0, 0)

@@ -19,6 +19,7 @@ from labelstudio_sam2.segmenter.embedding_cache import EmbeddingCache
 from labelstudio_sam2.segmenter.embedding_disk import EmbeddingDisk
 from labelstudio_sam2.segmenter.prompt import Prompt
 from labelstudio_sam2.segmenter.segmenter import Segmenter
+from labelstudio_sam2.stages import listening
 
 CLICK = Prompt(point_coords=np.array([[3, 2]], np.float32), point_labels=np.array([1], np.int32))
 TWO_CLICKS = Prompt(point_coords=np.array([[3, 2], [5, 2]], np.float32), point_labels=np.array([1, 0], np.int32))
@@ -523,3 +524,33 @@ def _raising(error: Exception) -> Callable[[], Any]:
 def _raise_next(errors: Any) -> None:
     for error in errors:
         raise error
+
+
+def test_who_waits_for_anothers_embedding_waits_and_does_not_embed(
+    segmenter: Any, model: Any, make_picture: Any, until: Any
+) -> None:
+    begun, release = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        begun.set()
+        assert release.wait(10)
+
+    def stages_of_a_click() -> list[str]:
+        with listening() as times:
+            segmenter.segment(make_picture(20), [CLICK])
+        return list(times.seconds)
+
+    model.on_embed = hold
+    with ThreadPoolExecutor(2) as threads:
+        leader = threads.submit(stages_of_a_click)
+        assert begun.wait(10)
+        follower = threads.submit(stages_of_a_click)
+        until(lambda: segmenter._clicked.total() == 2)
+        release.set()
+
+    assert leader.result() == ["queue", "embed", "predict"]
+    assert follower.result() == ["wait", "queue", "predict"]
+
+
+def test_it_tells_how_many_wait_for_the_device_by_what_for(segmenter: Any) -> None:
+    assert segmenter.waiting() == {"predict": 0, "embed": 0, "prefetch": 0}

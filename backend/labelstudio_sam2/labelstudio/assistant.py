@@ -15,6 +15,7 @@ from labelstudio_sam2.labelstudio.prompts import box_prompt, clicks_of, newest_p
 from labelstudio_sam2.labelstudio.regions import DrawnRegion, check_size, drawn_regions
 from labelstudio_sam2.labelstudio.wire import Context, PredictRequest, Task, newest_draft
 from labelstudio_sam2.segmenter.prompt import Image, Mask, Prompt, Segmentation
+from labelstudio_sam2.stages import stage
 
 logger = logging.getLogger(__name__)
 
@@ -117,7 +118,7 @@ class Assistant:
         """
         context = request.context
         project = str(request.project or "").partition(".")[0]
-        if context is None or not context.result:
+        if context is None or not request.is_click:
             self._notice(request, project)
             return [[] for _ in request.tasks]
         if len(request.tasks) > MAX_TASKS:
@@ -144,6 +145,14 @@ class Assistant:
             check_size(region, picture.size_hw)
         asks = _asks(task, regions, config, tags, picture.size_hw)
         segmentations = self._segmenter.segment(picture, [ask.prompt for ask in asks]) if asks else []
+        with stage("encode"):
+            results, scores = self._results(picture, asks, segmentations, item_index)
+        return {"result": results, "score": min(scores, default=0.0), "model_version": self.model_version}
+
+    def _results(
+        self, picture: Picture, asks: Sequence[Ask], segmentations: Sequence[Segmentation], item_index: int | None
+    ) -> tuple[list[dict[str, Any]], list[float]]:
+        """Return the regions that answer the asks, and each ask's score."""
         results, scores = [], []
         for ask, segmentation in zip(asks, segmentations, strict=True):
             mask, score = segmentation.mask(), segmentation.score
@@ -155,7 +164,7 @@ class Assistant:
                 kept = mask if tag.parts == "all" else clicked_parts(mask, ask.prompt)
                 region_id = ask.edit.region.id if ask.edit else None
                 results += answer_regions(kept, score, tag, region_id=region_id, item_index=item_index)
-        return {"result": results, "score": min(scores, default=0.0), "model_version": self.model_version}
+        return results, scores
 
     def _edited(self, picture: Picture, edit: Edit, mask: Mask, score: float) -> tuple[Mask, float]:
         """Return the mask that an edit ends with, and its score.

@@ -131,6 +131,11 @@ class PredictRequest(_AnyRequest, frozen=True, kw_only=True):
     tasks: list[Task]
 
     @property
+    def is_click(self) -> bool:
+        """Whether an annotator asks for masks; else a task was opened, or predictions are retrieved."""
+        return self.context is not None and bool(self.context.result)
+
+    @property
     def context(self) -> Context | None:
         """What the annotator just did; None in a batch, and when a task is opened."""
         return self.params.context if self.params is not None else None

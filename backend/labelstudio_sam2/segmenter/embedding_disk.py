@@ -48,6 +48,7 @@ class EmbeddingDisk:
         self._places = threading.Semaphore(max_unwritten)
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="write-embeddings")
         self._is_writable = True
+        self._has_looked = False
         self._counting = threading.Lock()
         self._hits = self._misses = self._skipped = 0
         self._warned_at = -WARNING_SECONDS
@@ -121,11 +122,14 @@ class EmbeddingDisk:
         self._writer.submit(lambda: None).result(timeout_seconds)
 
     def stats(self) -> CacheStats:
-        """Return the figures of this moment: those of the folder, and what this process did with it."""
-        try:
-            entries, nbytes = self._folder.usage()
-        except OSError:
-            entries = nbytes = 0
+        """Return the figures of this moment: those of the folder, and what this process did with it.
+
+        Never waits for the disk. A folder that was not looked at yet counts as empty; the first call has it looked at.
+        """
+        usage = self._folder.known_usage()
+        if usage is None:
+            self._look()
+        entries, nbytes = usage or (0, 0)
         with self._counting:
             return CacheStats(
                 entries=entries,
@@ -136,6 +140,14 @@ class EmbeddingDisk:
                 evictions=self._folder.evictions,
                 skipped=self._skipped,
             )
+
+    def _look(self) -> None:
+        with self._counting:
+            if self._has_looked:
+                return
+            self._has_looked = True
+        with suppress(RuntimeError):  # the process ends
+            self._writer.submit(self._folder.usage)
 
     def _write(self, key: str, to_bytes: Callable[[], bytes], done: Callable[[], object]) -> None:
         try:

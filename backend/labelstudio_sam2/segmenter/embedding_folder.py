@@ -111,6 +111,11 @@ class EmbeddingFolder:
             with self._lock:
                 self._index.forget(name)
 
+    def known_usage(self) -> tuple[int, int] | None:
+        """Return as `usage`, or None if the folder has not been looked at yet. Never waits for the disk."""
+        index = self._index
+        return None if index is None else (len(index), index.nbytes)
+
     def usage(self) -> tuple[int, int]:
         """Return the number of files and their bytes together, as far as this process knows.
 

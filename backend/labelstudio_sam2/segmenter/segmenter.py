@@ -17,6 +17,7 @@ from labelstudio_sam2.segmenter.embedding_cache import CacheStats, Embedding, Em
 from labelstudio_sam2.segmenter.embedding_disk import EmbeddingDisk
 from labelstudio_sam2.segmenter.prompt import Image, Prompt, Segmentation
 from labelstudio_sam2.single_flight import SingleFlight
+from labelstudio_sam2.stages import stage
 
 logger = logging.getLogger(__name__)
 
@@ -133,6 +134,10 @@ class Segmenter(Generic[E]):
         tiers = {"device": self._cache.stats()}
         return tiers if self._disk is None else {**tiers, "disk": self._disk.stats()}
 
+    def waiting(self) -> Mapping[str, int]:
+        """Return how many threads wait for the device now, by what for."""
+        return {urgency.name.lower(): count for urgency, count in self._device.waiting_by_urgency().items()}
+
     def segment(
         self, picture: Picture, prompts: Sequence[Prompt], *, multimask_output: bool | None = None
     ) -> list[Segmentation]:
@@ -163,7 +168,7 @@ class Segmenter(Generic[E]):
             if time.monotonic() > deadline:
                 raise BusyError(f"{len(prompts)} objects took longer than {self._wait_seconds:g} s")
             multimask = prompt.is_ambiguous if multimask_output is None else multimask_output
-            with self._device.turn(lambda: Urgency.PREDICT):
+            with self._device.turn(lambda: Urgency.PREDICT), stage("predict"):
                 segmentations.append(
                     self._with_memory(
                         partial(model.predict, embedding, prompt, multimask_output=multimask), is_clicked=lambda: True
@@ -225,8 +230,10 @@ class Segmenter(Generic[E]):
         disk_key = self._disk_key(key, model)
         with ExitStack() as until_written:
             if self._is_clicked(key):  # a prefetch waits for clicks of this process: others must not wait for it
-                until_written.enter_context(self._disk.alone(disk_key))
-                embedding = self._disk.peek(disk_key, partial(self._from_bytes, model, key))
+                with stage("wait"):
+                    until_written.enter_context(self._disk.alone(disk_key))
+                with stage("read"):
+                    embedding = self._disk.peek(disk_key, partial(self._from_bytes, model, key))
                 if embedding is not None:  # another process was faster
                     self._keep(key, embedding)
                     return embedding
@@ -236,9 +243,12 @@ class Segmenter(Generic[E]):
         return embedding
 
     def _embed(self, key: str, model: Model[E], picture: Picture) -> E:
+        def urgency() -> Urgency:
+            return Urgency.EMBED if self._is_clicked(key) else Urgency.PREFETCH
+
         image = picture.load()
         started = time.perf_counter()
-        with self._device.turn(lambda: Urgency.EMBED if self._is_clicked(key) else Urgency.PREFETCH) as step_aside:
+        with self._device.turn(urgency) as step_aside, stage("embed"):
             embedding = self._with_memory(lambda: model.embed(image, step_aside), lambda: self._is_clicked(key))
         self._keep(key, embedding)
         logger.info("embedded a picture", extra={"seconds": round(time.perf_counter() - started, 3)})
@@ -256,7 +266,8 @@ class Segmenter(Generic[E]):
         if embedding is not None:
             return embedding
         disk_key = self._disk_key(key, model)
-        embedding = disk.get(disk_key, partial(self._from_bytes, model, key))
+        with stage("read"):
+            embedding = disk.get(disk_key, partial(self._from_bytes, model, key))
         if embedding is not None:
             self._keep(key, embedding)
         return embedding
