@@ -111,6 +111,7 @@ def create_app(
     app = Flask("labelstudio_sam2", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = settings.max_request_mb * 1_000_000
     app.json.sort_keys = False  # type: ignore[attr-defined]
+    app.url_map.strict_slashes = False  # else an empty path is answered by a redirect, which is HTML
     api_key = settings.api_key.get_secret_value() if settings.api_key else None
     access = Access(api_key, is_basic=(lambda: bool(g.is_basic)) if settings.basic_auth_user else None)
     app.before_request(_begin_request)
@@ -204,7 +205,7 @@ def _serve_errors(app: Flask) -> None:
     def answer_http_error(error: HTTPException) -> Response:
         response = Response(status=error.code, headers=error.get_headers())  # a 405 names the methods that are served
         word, detail = error.name.lower().replace(" ", "_"), error.description
-        response.data = jsonify(error=word, message=detail, detail=detail).data
+        response.data = jsonify(error=word, message=detail, detail=detail, request_id=g.get("request_id")).data
         response.mimetype = "application/json"
         return response
 
