@@ -52,7 +52,8 @@ endif
 fuzz: .venv/installed  ## Send hostile requests, pictures and brush RLE for 5 minutes; MINUTES=60 for longer
 	@until=$$(($$(date +%s) + 30 * $(MINUTES))); while [ $$(date +%s) -lt $$until ]; do \
 		$(BIN)/pytest -x -q tests/fuzz/test_requests.py tests/fuzz/test_pictures.py --hypothesis-profile=fuzz || exit 1; done
-	$(BIN)/python tests/fuzz/fuzz_brush_rle.py -max_total_time=$$((30 * $(MINUTES)))
+	@mkdir -p .fuzz/inputs
+	$(BIN)/python tests/fuzz/fuzz_brush_rle.py -max_total_time=$$((30 * $(MINUTES))) -artifact_prefix=.fuzz/ .fuzz/inputs
 
 lint: .venv/installed  ## Format, style and types, without changing anything
 	$(BIN)/ruff format --check
@@ -67,7 +68,7 @@ screenshots: .venv/installed .venv-label-studio/installed  ## Take the README's 
 	SCREENSHOTS=docs/images $(BIN)/pytest tests/e2e/test_demo.py
 
 clean: demo-stop  ## Remove the environments and caches; the demo's data stay in .demo
-	rm -rf .venv .venv-label-studio .venv-label-studio-ml .venv-inference-sdk .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-label-studio .venv-label-studio-ml .venv-inference-sdk .mypy_cache .pytest_cache .ruff_cache .hypothesis .fuzz
 
 .venv/installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is " + sys.version + "; say make PYTHON=...")'

@@ -30,7 +30,7 @@ from labelstudio_sam2.segmenter.segmenter import Segmenter
 from labelstudio_sam2.settings import load_settings
 
 # `make fuzz` runs the tests of this folder with it, again and again.
-hypothesis.settings.register_profile("fuzz", hypothesis.settings.get_profile("patient"), max_examples=2000)
+hypothesis.settings.register_profile("fuzz", hypothesis.settings.get_profile("patient"), max_examples=400)
 
 
 def every_error(error: type[BackendError] = BackendError) -> Iterator[type[BackendError]]:
