@@ -4,6 +4,7 @@ Requests begin as recorded or as documented, and are then taken apart: `changed`
 the JSON they are written in, `sent` to the HTTP around it.
 """
 
+import base64
 import copy
 import gzip
 import json
@@ -19,7 +20,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
 
+from labelstudio_sam2 import app
 from labelstudio_sam2.labelstudio.brush_rle import encode_brush_rle
+from labelstudio_sam2.sam2_api import routes as sam2_api
 
 RECORDED = Path(__file__).parents[1] / "data" / "label_studio"
 SIZE_HW = (480, 640)
@@ -27,6 +30,9 @@ SIZE_HW = (480, 640)
 Json: TypeAlias = Any
 Place: TypeAlias = tuple[str | int, ...]
 """The keys and indices that lead to a value."""
+
+Around: TypeAlias = tuple[list[tuple[str, str]], dict[str, Any]]
+"""Headers, and further entries of WSGI's environ."""
 
 
 class Verbatim(str):
@@ -360,7 +366,7 @@ METHODS = [
 
 
 @st.composite
-def wrapped(draw: st.DrawFn) -> tuple[list[tuple[str, str]], dict[str, Any]]:
+def wrapped(draw: st.DrawFn) -> Around:
     """Draw the headers and the environ around a body."""
     names = draw(st.lists(st.sampled_from([*HEADERS]), max_size=4))
     headers = [(name, draw(st.sampled_from(HEADERS[name]) | latin_1)) for name in names]
@@ -454,13 +460,31 @@ def test_any_http_around_any_body_is_answered_by_the_catalogue_and_leaves_nothin
     everywhere = sorted(served(backend, "GET") | served(backend, "POST"))
 
     @given(st.sampled_from(everywhere) | paths(everywhere), st.sampled_from(METHODS), wrapped(), st.data())
-    def send(path: str, method: str, around: tuple[list[tuple[str, str]], dict[str, Any]], data: st.DataObject) -> None:
+    def send(path: str, method: str, around: Around, data: st.DataObject) -> None:
         headers, environ = around
         body = data.draw(st.just(b"") | spelled(BODIES.get(path, [{}])))
 
         backend.send(path, method=method, body=body, headers=headers, environ=environ)
 
         assert backend.good_answers(GOOD) == before
+
+    send()
+
+
+def test_no_made_up_credentials_open_what_is_closed(make_backend: Callable[..., Any]) -> None:
+    guarded = make_backend(basic_auth_user="sam", basic_auth_pass="p\u00e4ss", api_key="cl\u00e9")
+    closed = sorted((served(guarded, "GET") | served(guarded, "POST")) - app.OPEN_PATHS - sam2_api.OPEN_PATHS)
+    schemes = st.sampled_from(["Basic ", "basic\t", "Bearer ", "Token ", ""])
+    secrets = latin_1 | st.binary(max_size=12).map(lambda secret: base64.b64encode(secret).decode())
+
+    @given(st.sampled_from(closed), st.sampled_from(METHODS), wrapped(), schemes, secrets)
+    def send(path: str, method: str, around: Around, scheme: str, secret: str) -> None:
+        headers, environ = around
+        headers += [("Authorization", scheme + secret)]
+
+        answer = guarded.send(path, method=method, body=b'{"api_key": "key"}', headers=headers, environ=environ)
+
+        assert answer.status_code in {401, 405}
 
     send()
 
