@@ -484,7 +484,7 @@ def test_no_made_up_credentials_open_what_is_closed(make_backend: Callable[..., 
 
         answer = guarded.send(path, method=method, body=b'{"api_key": "key"}', headers=headers, environ=environ)
 
-        assert answer.status_code in {401, 405}
+        assert answer.status_code in {400, 401, 405}  # 400: the key may be in the body, which is read first
 
     send()
 
