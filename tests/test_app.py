@@ -310,6 +310,18 @@ def test_an_unknown_route_is_told_in_json(client: FlaskClient) -> None:
     assert (response.status_code, response.get_json()["error"]) == (404, "not_found")
 
 
+@pytest.mark.parametrize("path", ["", "/", "//", "//health", "/health/", "/model//registry"])
+def test_no_path_is_redirected_to_another(client: FlaskClient, path: str) -> None:
+    response = client.get("/", environ_overrides={"PATH_INFO": path})
+
+    assert (response.status_code, response.mimetype) == (200, "application/json")
+
+
+@pytest.mark.parametrize(("method", "path"), [("GET", "/train"), ("GET", "/predict")], ids=["unknown", "wrong method"])
+def test_what_no_route_answers_has_a_request_id_too(client: FlaskClient, method: str, path: str) -> None:
+    assert len(client.open(path, method=method).get_json()["request_id"]) == 12
+
+
 def test_a_wrong_method_is_told_in_json_with_the_right_ones(client: FlaskClient) -> None:
     response = client.get("/predict")
 

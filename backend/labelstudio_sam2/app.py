@@ -133,6 +133,7 @@ def create_app(
     versions = {"version": version("labelstudio-sam2"), "model": assistant.model_version}
     metrics.registry.register(ModelCollector(readiness, versions))
     follow_requests(app, metrics)  # first: all else is timed
+    app.url_map.strict_slashes = False  # else an empty path is answered by a redirect, which is HTML
     api_key = settings.api_key.get_secret_value() if settings.api_key else None
     access = Access(api_key, is_basic=(lambda: bool(g.is_basic)) if settings.basic_auth_user else None)
     if settings.basic_auth_user and settings.basic_auth_pass:
@@ -238,7 +239,7 @@ def _serve_errors(app: Flask) -> None:
         response = Response(status=error.code, headers=error.get_headers())  # a 405 names the methods that are served
         word, detail = error.name.lower().replace(" ", "_"), error.description
         g.error = word
-        response.data = jsonify(error=word, message=detail, detail=detail).data
+        response.data = jsonify(error=word, message=detail, detail=detail, request_id=g.get("request_id")).data
         response.mimetype = "application/json"
         return response
 

@@ -4,6 +4,7 @@ import time
 import uuid
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from urllib.parse import parse_qsl
 
 import msgspec
 from flask import Blueprint, Response, g, jsonify, request
@@ -214,4 +215,6 @@ def _asked(wanted: type[R], access: Access) -> R:
 
 
 def _keys_outside_the_body() -> list[str | None]:
-    return [request.args.get("api_key"), bearer_token(request.headers.get("Authorization", ""))]
+    query = parse_qsl(request.query_string.decode("utf-8", "replace"), keep_blank_values=True)  # `args` raises instead
+    in_address = next((value for name, value in query if name == "api_key"), None)
+    return [in_address, bearer_token(request.headers.get("Authorization", ""))]
