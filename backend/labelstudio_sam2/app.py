@@ -169,7 +169,7 @@ def _segmenter(spec: ModelSpec, settings: Settings, device: _Device) -> "Segment
 def _assistant(source: ImageSource, segmenter: "Segmenter[Sam2Embedding]", settings: Settings) -> Assistant:
     if settings.prefetch_mb == 0:
         return Assistant(source, segmenter)
-    tasks = LabelStudioTasks(settings)
+    tasks = LabelStudioTasks(source.token)
     next_tasks = tasks if tasks.can_ask else None
     return Assistant(source, segmenter, Prefetch(source, segmenter, next_tasks, count=settings.prefetch_tasks))
 
