@@ -123,16 +123,17 @@ def _check(settings: Settings) -> None:
 
 
 def _announce(projects: Sequence[Project], room: int, nbytes: int, settings: Settings, console: Console) -> None:
-    wanted = sum(project.pictures for project in projects)
-    tasks = sum(project.total for project in projects)
     each = nbytes / 2**20
-    _say(console, f"{tasks:,} tasks, {wanted:,} pictures or more, {each:.1f} MiB each on disk; {settings.model}")
-    if wanted > room:
+    tasks = sum(project.total for project in projects)
+    pictures = sum(project.pictures for project in projects)
+    _say(console, f"{tasks:,} tasks with {settings.model}, {each:.1f} MiB a picture")
+    if pictures > room:
         _say(
             console,
-            f"EMBEDDING_DISK_DIR has room for {room:,} pictures (EMBEDDING_DISK_MB={settings.embedding_disk_mb}, and "
-            "what is free on its disk). More would push out the first ones, so it ends there. For all of them set "
-            f"EMBEDDING_DISK_MB={int(wanted * (each + 0.01)) + 1} or more, for the server too.",
+            f"EMBEDDING_DISK_DIR has room for {room:,} pictures (EMBEDDING_DISK_MB={settings.embedding_disk_mb} and "
+            f"what is free on its disk), and there are {pictures:,} or more. What comes last would push out what came "
+            "first, so this ends when it is full. For all of them set "
+            f"EMBEDDING_DISK_MB={int(pictures * (each + 0.01)) + 1} or more, for the server too.",
             style="yellow",
         )
 

@@ -7,7 +7,13 @@ from typing import Any
 
 import pytest
 
-from labelstudio_sam2.errors import BackendError, ImageTooLargeError, ImageUnavailableError, UrlRefusedError
+from labelstudio_sam2.errors import (
+    BackendError,
+    ImageTooLargeError,
+    ImageUnavailableError,
+    ImageUnreadableError,
+    UrlRefusedError,
+)
 from labelstudio_sam2.labelstudio import precompute
 from labelstudio_sam2.labelstudio.label_config import parse_label_config
 from labelstudio_sam2.labelstudio.label_studio_tasks import Page
@@ -86,6 +92,7 @@ class Ahead:
         pause: While it is set, a picture waits before its turn.
         go_on: Lets a waiting picture go on.
         inside: Pictures that wait now.
+        unreadable: Pictures that cannot be decoded.
         failure: Raised instead of embedding.
     """
 
@@ -94,6 +101,7 @@ class Ahead:
     pause: threading.Event = field(default_factory=threading.Event)
     go_on: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
     inside: list[str] = field(default_factory=list)
+    unreadable: set[str] = field(default_factory=set)
     failure: Exception | None = None
     device: threading.Lock = field(default_factory=threading.Lock)
 
@@ -102,6 +110,8 @@ class Ahead:
         if self.pause.is_set():
             assert self.go_on.acquire(timeout=60)
         self.inside.remove(picture.sha256)
+        if picture.sha256 in self.unreadable:
+            raise ImageUnreadableError("made up")
         with self.device:
             if picture.sha256 in self.there:
                 return False
@@ -260,22 +270,29 @@ def test_after_a_stop_nothing_is_begun_and_what_is_being_embedded_is_finished(
 def test_where_the_disk_is_too_small_the_first_tasks_are_kept_and_nothing_is_pushed_out(
     addresses: Addresses, ahead: Ahead
 ) -> None:
-    tally = ended(begun(LabelStudio(tasks_with(*range(1, 30))), addresses, ahead, room=4))
+    tally = ended(begun(LabelStudio(tasks_with(*range(1, 30))), addresses, ahead, room=4, threads=1))
 
-    assert sorted(ahead.embedded) == ["1.png", "2.png", "3.png", "4.png"]
+    assert ahead.embedded == ["1.png", "2.png", "3.png", "4.png"]
     assert (tally.embedded, tally.is_full, tally.failures) == (4, True, ())
 
 
-def test_a_second_run_on_a_disk_that_is_too_small_embeds_nothing(addresses: Addresses, ahead: Ahead) -> None:
-    ended(begun(LabelStudio(tasks_with(*range(1, 30))), addresses, ahead, room=4))
-
+def test_several_threads_do_not_pass_the_room_either(addresses: Addresses, ahead: Ahead) -> None:
     tally = ended(begun(LabelStudio(tasks_with(*range(1, 30))), addresses, ahead, room=4))
+
+    assert (len(ahead.embedded), tally.embedded, tally.is_full) == (4, 4, True)
+    assert set(ahead.embedded) <= {f"{number}.png" for number in range(1, 4 + 8)}
+
+
+def test_a_second_run_on_a_disk_that_is_too_small_embeds_nothing(addresses: Addresses, ahead: Ahead) -> None:
+    ended(begun(LabelStudio(tasks_with(*range(1, 30))), addresses, ahead, room=4, threads=1))
+
+    tally = ended(begun(LabelStudio(tasks_with(*range(1, 30))), addresses, ahead, room=4, threads=1))
 
     assert (tally.embedded, tally.there, tally.is_full) == (0, 4, True)
 
 
 def test_equal_pictures_share_their_place_and_one_that_failed_takes_none(addresses: Addresses, ahead: Ahead) -> None:
-    addresses.broken["2.png"] = ImageUnavailableError("made up")
+    ahead.unreadable.add("2.png")
     same = [Task(number, {"image": "same.png"}) for number in range(3, 9)]
     studio = LabelStudio([*tasks_with(1, 2), *same])
 
