@@ -19,14 +19,16 @@ from urllib.parse import parse_qs, urlsplit
 import numpy as np
 import pytest
 from PIL import Image
+from rich.console import Console
 from typer.testing import CliRunner, Result
 
+from labelstudio_sam2 import precompute_command
 from labelstudio_sam2.app import build_segmenter
 from labelstudio_sam2.cli import app
 from labelstudio_sam2.images.source import ImageSource
 from labelstudio_sam2.labelstudio import precompute
 from labelstudio_sam2.labelstudio.precompute import Failure, Tally
-from labelstudio_sam2.precompute_command import Outcome
+from labelstudio_sam2.precompute_command import Display, Outcome
 from labelstudio_sam2.settings import Settings, load_settings
 
 TOKEN = "a1" * 20
@@ -381,3 +383,27 @@ def test_failures_are_told_by_reason_and_many_of_one_kind_are_cut() -> None:
         f"  Image is too large: project 3, task {first_20} and 10 more",
         "  Image is too large: project 5, task 7",
     ]
+
+
+def test_a_terminal_of_80_columns_shows_every_figure_in_one_line() -> None:
+    screen = io.StringIO()
+    tally = Tally(tasks=1204, embedded=1180, there=15, failures=(Failure("3", 7, "Image is too large"),) * 9)
+
+    with Display(Console(file=screen, force_terminal=True, width=80, color_system=None), 5000) as display:
+        display._began -= 100
+        display.show(tally)
+
+    shown = r"1204/5000 tasks, 12.0/s, 1,180 embedded, 15 there, 9 failed \S+ left"
+    assert re.search(shown, screen.getvalue())
+
+
+def test_without_a_terminal_a_line_says_now_and_then_how_far_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    log = io.StringIO()
+    display = Display(Console(file=log), 5000)
+
+    with display:
+        display.show(Tally(tasks=1))
+        monkeypatch.setattr(precompute_command, "LINE_SECONDS", 0)
+        display.show(Tally(tasks=2, embedded=2))
+
+    assert re.fullmatch(r"2 of 5,000 tasks, [\d.]+/s, 2 embedded, 0 there, 0 failed\n", log.getvalue())

@@ -140,7 +140,7 @@ def _announce(projects: Sequence[Project], room: int, nbytes: int, settings: Set
 
 def _follow(run: Precompute, projects: Sequence[Project], console: Console) -> Outcome:
     total, is_interrupted = sum(project.total for project in projects), False
-    with _sigterm_as_ctrl_c(), _Display(console, total) as display:
+    with _sigterm_as_ctrl_c(), Display(console, total) as display:
         run.start(projects)
         try:
             _watch(run, display)
@@ -152,21 +152,21 @@ def _follow(run: Precompute, projects: Sequence[Project], console: Console) -> O
     return Outcome(tally=run.tally, total=total, seconds=display.seconds, is_interrupted=is_interrupted)
 
 
-def _watch(run: Precompute, display: "_Display") -> None:
+def _watch(run: Precompute, display: "Display") -> None:
     has_ended = False
     while not has_ended:
         has_ended = run.wait(_LOOK_SECONDS)
         display.show(run.tally)
 
 
-class _Display:
+class Display:
     """How far a run is: a bar on a terminal, elsewhere a line now and then."""
 
     def __init__(self, console: Console, total: int) -> None:
         self._console = console
         self._total = total
         self._progress = Progress(
-            BarColumn(20),
+            BarColumn(6),  # all of it fits in 80 columns
             MofNCompleteColumn(),
             TextColumn("tasks, {task.description}"),
             TimeRemainingColumn(),
@@ -185,8 +185,8 @@ class _Display:
     def show(self, tally: Tally) -> None:
         """Show these figures."""
         figures = (
-            f"{tally.pictures / max(self.seconds, 1e-3):.1f} pictures/s, {tally.embedded:,} embedded, "
-            f"{tally.there:,} already there, {len(tally.failures):,} failed"
+            f"{tally.pictures / max(self.seconds, 1e-3):.1f}/s, {tally.embedded:,} embedded, {tally.there:,} there, "
+            f"{len(tally.failures):,} failed"
         )
         self._progress.update(self._bar, completed=tally.tasks, description=figures)
         if not self._console.is_terminal and time.monotonic() - self._line_at >= LINE_SECONDS:
