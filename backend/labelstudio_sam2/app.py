@@ -203,7 +203,7 @@ def _prefetch(
 ) -> Prefetch | None:
     if settings.prefetch_mb == 0:
         return None
-    tasks = LabelStudioTasks(settings)
+    tasks = LabelStudioTasks(source.token)
     next_tasks = tasks if tasks.can_ask else None
     return Prefetch(source, segmenter, next_tasks, count=settings.prefetch_tasks, observe=observe)
 

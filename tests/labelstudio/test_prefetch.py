@@ -7,6 +7,7 @@ import pytest
 
 from labelstudio_sam2.errors import ImageUnavailableError, ModelLoadingError
 from labelstudio_sam2.labelstudio.assistant import Assistant
+from labelstudio_sam2.labelstudio.label_studio_tasks import Page
 from labelstudio_sam2.labelstudio.prefetch import MAX_PICTURES, MAX_WAITING, STALE_SECONDS, Prefetch
 from labelstudio_sam2.labelstudio.wire import Task
 from labelstudio_sam2.ops.logging import request_id
@@ -67,10 +68,11 @@ class Project:
     asked: list[tuple[str, int, int]] = field(default_factory=list)
     while_asked: Callable[[], object] = lambda: None
 
-    def tasks_after(self, project: str, task_id: int, count: int) -> list[Task]:
+    def tasks_after(self, project: str, task_id: int, count: int) -> Page:
         self.asked.append((project, task_id, count))
         self.while_asked()
-        return [task(number) for number in range(task_id + 1, 10)][:count]
+        following = [task(number) for number in range(task_id + 1, 10)]
+        return Page(following[:count], len(following))
 
 
 @pytest.fixture

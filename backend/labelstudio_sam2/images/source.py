@@ -93,6 +93,9 @@ class ImageSource:
         clock: What deadlines and ages are read from.
         strict_pillow: Whether Pillow's warnings become errors, in the whole process: not where it is somebody else's.
 
+    Attributes:
+        token: What Label Studio is asked with.
+
     Raises:
         SettingsError: `LABEL_STUDIO_URL`, `LABEL_STUDIO_API_KEY` or `ALLOWED_IMAGE_HOSTS` is malformed.
     """
@@ -116,8 +119,8 @@ class ImageSource:
         http = GuardedHttp(
             connect_seconds=settings.image_connect_seconds, resolver=resolver, network=network, clock=clock
         )
-        token = LabelStudioToken(settings, self._policy.label_studio, http)
-        self._fetcher = Fetcher(self._policy, token, http, max_bytes=self._limits.max_bytes)
+        self.token = LabelStudioToken(settings, self._policy.label_studio, http)
+        self._fetcher = Fetcher(self._policy, self.token, http, max_bytes=self._limits.max_bytes)
         self._known: RecentlyUsed[Key, _Known] = RecentlyUsed(MAX_KNOWN)
         self._held = _HeldFiles(MAX_HELD_BYTES)
         self._flights: SingleFlight[Key, Picture] = SingleFlight()

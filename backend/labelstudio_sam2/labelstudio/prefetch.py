@@ -13,7 +13,8 @@ from typing import Protocol, TypeAlias
 
 from labelstudio_sam2.errors import BackendError
 from labelstudio_sam2.labelstudio.assistant import Picture, Pictures
-from labelstudio_sam2.labelstudio.label_config import LabelConfig, parse_label_config
+from labelstudio_sam2.labelstudio.label_config import ImageTag, LabelConfig, parse_label_config
+from labelstudio_sam2.labelstudio.label_studio_tasks import Page
 from labelstudio_sam2.labelstudio.wire import Task
 from labelstudio_sam2.ops.logging import request_id
 from labelstudio_sam2.recently_used import RecentlyUsed
@@ -56,7 +57,7 @@ class Segmenter(Protocol):
 class NextTasks(Protocol):
     """Knows which tasks follow."""
 
-    def tasks_after(self, project: str, task_id: int, count: int) -> list[Task]:
+    def tasks_after(self, project: str, task_id: int, count: int) -> Page:
         """Return at most `count` tasks that an annotator gets after this one, in order."""
         ...
 
@@ -150,7 +151,7 @@ class Prefetch:
         # this very request: what comes meanwhile of later tasks was opened by nobody.
         self._listed = key
         try:
-            following = next_tasks.tasks_after(*key, self._count)
+            following = next_tasks.tasks_after(*key, self._count).tasks
         finally:
             self._listed = None
         config, steps = parse_label_config(label_config), []
@@ -159,7 +160,7 @@ class Prefetch:
         self._add(steps)
 
     def _pictures_of(self, task: Task, config: LabelConfig, project: str) -> list[Work]:
-        addresses = islice(_addresses(task, config), MAX_PICTURES)
+        addresses = islice(image_addresses(task, config), MAX_PICTURES)
         return [partial(self._embed, address, project, task.number) for address in addresses]
 
     def _embed(self, address: str, project: str, task_id: int | None) -> None:
@@ -218,12 +219,16 @@ class _Step:
     request_id: str
 
 
-def _addresses(task: Task, config: LabelConfig) -> Iterator[str]:
-    """Yield the addresses of the images that can be prompted on."""
-    for name, tag in config.images.items():
-        if not any(control.is_smart and name in control.to_names for control in config.controls.values()):
-            continue
+def image_addresses(task: Task, config: LabelConfig) -> Iterator[str]:
+    """Yield the addresses of the images that can be prompted on, in the configuration's order."""
+    for tag in prompted_images(config):
         value = task.data.get(tag.data_key)
         for address in value if isinstance(value, list) else [value]:
             if isinstance(address, str) and address:
                 yield address
+
+
+def prompted_images(config: LabelConfig) -> list[ImageTag]:
+    """Return the image tags that some smart control tag works on."""
+    smart = {name for control in config.controls.values() if control.is_smart for name in control.to_names}
+    return [tag for name, tag in config.images.items() if name in smart]
