@@ -21,6 +21,7 @@ from labelstudio_sam2.images.decode import ImageLimits
 from labelstudio_sam2.images.source import ImageSource
 from labelstudio_sam2.labelstudio.assistant import Assistant
 from labelstudio_sam2.labelstudio.label_studio_tasks import LabelStudioTasks
+from labelstudio_sam2.labelstudio.limits import RequestLimits
 from labelstudio_sam2.labelstudio.prefetch import Prefetch
 from labelstudio_sam2.labelstudio.routes import Readiness, label_studio_routes
 from labelstudio_sam2.ops.logging import request_id
@@ -167,11 +168,13 @@ def _segmenter(spec: ModelSpec, settings: Settings, device: _Device) -> "Segment
 
 
 def _assistant(source: ImageSource, segmenter: "Segmenter[Sam2Embedding]", settings: Settings) -> Assistant:
+    limits = RequestLimits.from_settings(settings)
     if settings.prefetch_mb == 0:
-        return Assistant(source, segmenter)
+        return Assistant(source, segmenter, limits=limits)
     tasks = LabelStudioTasks(settings)
     next_tasks = tasks if tasks.can_ask else None
-    return Assistant(source, segmenter, Prefetch(source, segmenter, next_tasks, count=settings.prefetch_tasks))
+    prefetch = Prefetch(source, segmenter, next_tasks, count=settings.prefetch_tasks)
+    return Assistant(source, segmenter, prefetch, limits)
 
 
 def _disk(settings: Settings) -> EmbeddingDisk | None:

@@ -17,7 +17,6 @@ from labelstudio_sam2.settings import Settings, SettingsError
 
 logger = logging.getLogger(__name__)
 
-GRACEFUL_SECONDS = 30
 READ_SECONDS = 10
 """How long a client may keep silent in the middle of a request. Label Studio sends from the same network."""
 
@@ -49,7 +48,7 @@ class Server(BaseApplication):  # type: ignore[misc]
             "preload_app": False,  # CUDA in the master would break the forked worker
             "max_requests": 0,  # a new worker would load the model again
             "timeout": 120,
-            "graceful_timeout": GRACEFUL_SECONDS,
+            "graceful_timeout": self._settings.drain_seconds,
             "control_socket_disable": True,  # needs a writable home, and nobody asked for it
             "logconfig_dict": gunicorn_log_config(self._settings.log_level),
             "proc_name": "labelstudio-sam2",
