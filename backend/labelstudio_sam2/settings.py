@@ -96,7 +96,9 @@ class Settings(BaseSettings):
     max_downloads: int = Field(16, ge=1, description="Pictures downloaded at once")
     max_downloads_per_host: int = Field(8, ge=1, description="Of these, from one host")
     max_redirects: int = Field(3, ge=0, description="Redirects followed in one download")
-    request_seconds: float = Field(60, gt=0, description="How long a request may wait for the device")
+    request_seconds: float = Field(
+        60, gt=0, description="How long a request may take to come in, and then wait for the device"
+    )
     drain_seconds: int = Field(30, ge=1, description="How long a server told to stop lets requests end")
     image_connect_seconds: float = Field(3, gt=0, description="Deadline to connect to a picture's server")
     image_download_seconds: float = Field(15, gt=0, description="Deadline of a whole picture download")
