@@ -23,6 +23,8 @@ def main() -> int:
     """Audit what stands on stdin; return the exit code."""
     lines = [line.strip() for line in sys.stdin if "==" in line]
     requirements = sorted({line.partition("+")[0] for line in lines})  # an index knows no local versions, as 2.14.1+cpu
+    if not requirements:
+        sys.exit("there is nothing to audit on stdin")
     for id_, reason in IGNORED.items():
         print(f"ignored: {id_}, {reason}")
     failures = []
@@ -51,6 +53,8 @@ def ask(service: str, requirements: Sequence[str]) -> list[dict[str, Any]] | str
             done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=SECONDS)  # noqa: S603 - its own parts
         except subprocess.TimeoutExpired:
             return f"no answer in {SECONDS} s"
+    if "No module named pip_audit" in done.stderr:
+        sys.exit("pip-audit is not installed: `make audit` installs it")
     try:
         packages: list[dict[str, Any]] = json.loads(done.stdout)["dependencies"]
     except (ValueError, KeyError):

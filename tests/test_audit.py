@@ -79,5 +79,14 @@ def test_a_package_that_was_skipped_is_not_taken_for_safe(
     assert answer == (found or [{"name": "flask", "version": "3.1.3", "vulns": []}])
 
 
+def test_a_missing_tool_or_an_empty_list_is_no_silence(audit: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(SystemExit, match="not installed"):
+        audit.ask("pypi", ["flask==3.1.3"])  # it has an environment of its own
+
+    monkeypatch.setattr("sys.stdin", io.StringIO(""))
+    with pytest.raises(SystemExit, match="nothing to audit"):
+        audit.main()
+
+
 def test_every_ignored_hole_has_its_reason(audit: Any) -> None:
     assert all(len(reason) > 20 for reason in audit.IGNORED.values())
