@@ -290,20 +290,6 @@ def test_a_wrong_field_is_named_in_the_body_and_not_in_the_reason(client: FlaskC
     assert "secret" not in response.text
 
 
-@pytest.mark.parametrize("has_length", [True, False], ids=["by its length", "while it streams"])
-def test_a_body_over_the_limit_is_refused(pictures: Pictures, has_length: bool) -> None:  # noqa: FBT001
-    client = make_app(pictures, max_request_mb=1).test_client()
-    body = json.dumps({**REQUEST, "padding": "x" * 1_000_000}).encode()
-    how: dict[str, Any] = {"data": body}
-    if not has_length:
-        how |= {"headers": {"Transfer-Encoding": "chunked"}, "environ_overrides": {"wsgi.input_terminated": True}}
-
-    response = client.post("/predict", **how)
-
-    assert response.status == "413 Request is too large"
-    assert response.get_json()["detail"] == "the body is larger than 1 MB"
-
-
 def test_an_unknown_route_is_told_in_json(client: FlaskClient) -> None:
     response = client.get("/train")
 

@@ -19,6 +19,7 @@ from labelstudio_sam2.images.decode import ImageLimits
 from labelstudio_sam2.images.source import ImageSource
 from labelstudio_sam2.labelstudio.assistant import Assistant
 from labelstudio_sam2.labelstudio.label_studio_tasks import LabelStudioTasks
+from labelstudio_sam2.labelstudio.limits import RequestLimits
 from labelstudio_sam2.labelstudio.prefetch import Prefetch
 from labelstudio_sam2.labelstudio.routes import label_studio_routes
 from labelstudio_sam2.ops.collectors import DeviceCollector, ModelCollector, PrefetchCollector, TierCollector
@@ -80,7 +81,7 @@ def build_assistant(settings: Settings) -> Assistant:
     segmenter = build_segmenter(settings)
     segmenter.start()
     source = ImageSource(settings)
-    return Assistant(source, segmenter, _prefetch(source, segmenter, settings))
+    return Assistant(source, segmenter, _prefetch(source, segmenter, settings), RequestLimits.from_settings(settings))
 
 
 def build_app(settings: Settings) -> Flask:
@@ -106,7 +107,8 @@ def build_app(settings: Settings) -> Flask:
     if prefetch is not None:
         metrics.registry.register(PrefetchCollector(prefetch))
     segmenter.start()
-    return create_app(Assistant(source, segmenter, prefetch), segmenter, models, settings, metrics)
+    assistant = Assistant(source, segmenter, prefetch, RequestLimits.from_settings(settings))
+    return create_app(assistant, segmenter, models, settings, metrics)
 
 
 def create_app(

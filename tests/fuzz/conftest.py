@@ -141,7 +141,7 @@ def make_backend(
             source = ImageSource(settings)
             inputs = ImageInputs(source, ImageLimits.from_settings(settings))
             models = Models("nano", segmenter, extras={}, view=lambda each: SegmentAnything2.on(each, inputs))
-            prefetch = Prefetch(source, segmenter, LabelStudioTasks(settings), count=2)
+            prefetch = Prefetch(source, segmenter, LabelStudioTasks(source.token), count=2)
             app = create_app(Assistant(source, segmenter, prefetch), segmenter, models, settings)
             backend = Backend(app, server.files)
             handler = BugHandler(backend.bugs)

@@ -28,7 +28,7 @@ from labelstudio_sam2.images.address import HostPolicy
 from labelstudio_sam2.images.connection import GuardedHttp, Resolver, resolve_host
 from labelstudio_sam2.images.deadline import Clock, Deadline
 from labelstudio_sam2.images.decode import ImageLimits, decode_image, make_pillow_strict, read_size
-from labelstudio_sam2.images.fetch import Download, Fetcher, Validators
+from labelstudio_sam2.images.fetch import Download, DownloadLimits, Fetcher, Validators
 from labelstudio_sam2.images.label_studio_token import LabelStudioToken
 from labelstudio_sam2.images.place import Place, find_place
 from labelstudio_sam2.recently_used import RecentlyUsed
@@ -120,7 +120,7 @@ class ImageSource:
             connect_seconds=settings.image_connect_seconds, resolver=resolver, network=network, clock=clock
         )
         self.token = LabelStudioToken(settings, self._policy.label_studio, http)
-        self._fetcher = Fetcher(self._policy, self.token, http, max_bytes=self._limits.max_bytes)
+        self._fetcher = Fetcher(self._policy, self.token, http, DownloadLimits.from_settings(settings))
         self._known: RecentlyUsed[Key, _Known] = RecentlyUsed(MAX_KNOWN)
         self._held = _HeldFiles(MAX_HELD_BYTES)
         self._flights: SingleFlight[Key, Picture] = SingleFlight()

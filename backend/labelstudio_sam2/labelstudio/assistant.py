@@ -1,6 +1,7 @@
 """One request of Label Studio from prompt to prediction: the order of the steps, and nothing else."""
 
 import logging
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -10,6 +11,7 @@ import numpy as np
 from labelstudio_sam2.errors import BadRequestError
 from labelstudio_sam2.labelstudio.editing import Edit, box_around, edit_prompt, edit_under
 from labelstudio_sam2.labelstudio.label_config import AnswerTag, ImageTag, LabelConfig, parse_label_config
+from labelstudio_sam2.labelstudio.limits import RequestLimits
 from labelstudio_sam2.labelstudio.predictions import answer_regions, clicked_parts
 from labelstudio_sam2.labelstudio.prompts import box_prompt, clicks_of, newest_prompts, prompts_of
 from labelstudio_sam2.labelstudio.regions import DrawnRegion, check_size, drawn_regions
@@ -18,8 +20,6 @@ from labelstudio_sam2.segmenter.prompt import Image, Mask, Prompt, Segmentation
 from labelstudio_sam2.stages import stage
 
 logger = logging.getLogger(__name__)
-
-MAX_TASKS = 100
 
 
 class Picture(Protocol):
@@ -95,12 +95,20 @@ class Assistant:
         pictures: Where pictures come from.
         segmenter: Who finds the masks.
         prefetch: Who is told which task is open, if anyone.
+        limits: The most that one request may ask for.
     """
 
-    def __init__(self, pictures: Pictures, segmenter: Segmenter, prefetch: Prefetch | None = None) -> None:
+    def __init__(
+        self,
+        pictures: Pictures,
+        segmenter: Segmenter,
+        prefetch: Prefetch | None = None,
+        limits: RequestLimits | None = None,
+    ) -> None:
         self._pictures = pictures
         self._segmenter = segmenter
         self._prefetch = prefetch
+        self._limits = limits or RequestLimits()
 
     @property
     def model_version(self) -> str:
@@ -116,16 +124,19 @@ class Assistant:
         Raises:
             BackendError: Whatever the catalogue says.
         """
+        started = time.monotonic()
+        self._limits.check(request)
         context = request.context
         project = str(request.project or "").partition(".")[0]
         if context is None or not request.is_click:
             self._notice(request, project)
             return [[] for _ in request.tasks]
-        if len(request.tasks) > MAX_TASKS:
-            raise BadRequestError(f"tasks: at most {MAX_TASKS} at once, got {len(request.tasks)}")
         self._segmenter.check_ready()  # before anything is downloaded for nothing
         config = parse_label_config(request.label_config)
-        predictions = [self._answer(task, context, config, project) for task in request.tasks]
+        predictions = []
+        for task in request.tasks:
+            self._limits.check_time(started)
+            predictions.append(self._answer(task, context, config, project))
         self._notice(request, project)
         return predictions
 
@@ -136,6 +147,7 @@ class Assistant:
 
     def _answer(self, task: Task, context: Context, config: LabelConfig, project: str) -> dict[str, Any]:
         regions = newest_prompts(context)
+        self._limits.check_objects(regions)
         newest = regions[-1]
         to_name, item_index = newest.image
         tags = config.answer_tags(to_name, newest.labels_from, newest.class_names)
