@@ -397,7 +397,7 @@ class Turnstile:
     """A model whose predictions wait until they may pass."""
 
     def __init__(self, model: Any) -> None:
-        self.embedding_format = model.embedding_format
+        self.device, self.embedding_format = model.device, model.embedding_format
         self.embed, self.to_bytes, self.from_bytes = model.embed, model.to_bytes, model.from_bytes
         self.free_memory = model.free_memory
         self._model = model
