@@ -20,6 +20,7 @@ ROWS: dict[str, RowFunction] = {
     "disk-hits": embeddings.disk_hits,
     "regions": regions.regions,
     "annotators": annotators.annotators,
+    "thinking": annotators.thinking_annotators,
     "picture-size": clicks.picture_size,
     "cache-hits": embeddings.cache_hits,
     "decoder": decoder.decoder,
