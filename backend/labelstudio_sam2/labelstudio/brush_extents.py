@@ -16,7 +16,7 @@ from labelstudio_sam2.recently_used import RecentlyUsed
 logger = logging.getLogger(__name__)
 
 MAX_REMEMBERED = 16_384
-"""RLEs; some half a kilobyte each."""
+"""RLEs, at 0.6 kB each."""
 
 Key: TypeAlias = tuple[bytes, tuple[int, int]]
 """An RLE's digest and the (H, W) of its picture."""

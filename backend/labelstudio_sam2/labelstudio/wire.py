@@ -195,8 +195,8 @@ def has_rle(region: Region) -> bool:
 def rle_digest(region: Region) -> bytes:
     """Return what a region's brush RLE is known by: equal digests, equal text.
 
-    BLAKE2 takes 0.7 ms for a megabyte on any machine; SHA-256 a third less where the processor has instructions for it,
-    and several times as much where it has none.
+    BLAKE2 takes some 0.7 ms for a megabyte; SHA-256 a third less where the processor has instructions for it, and twice
+    as much where it has none.
     """
     return hashlib.blake2b(region.value.rle, digest_size=16).digest()
 
