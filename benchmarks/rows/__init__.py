@@ -21,6 +21,7 @@ ROWS: dict[str, RowFunction] = {
     "precompute": precompute.precompute,
     "regions": regions.regions,
     "annotators": annotators.annotators,
+    "thinking": annotators.thinking_annotators,
     "picture-size": clicks.picture_size,
     "cache-hits": embeddings.cache_hits,
     "decoder": decoder.decoder,

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from labelstudio_sam2.errors import BadRequestError
+from labelstudio_sam2.labelstudio.brush_extents import BrushExtents
 from labelstudio_sam2.labelstudio.editing import Edit, box_around, edit_prompt, edit_under
 from labelstudio_sam2.labelstudio.label_config import AnswerTag, ImageTag, LabelConfig, parse_label_config
 from labelstudio_sam2.labelstudio.limits import RequestLimits
@@ -89,13 +90,14 @@ class Ask:
 
 
 class Assistant:
-    """Turns Label Studio's requests into its predictions. Thread-safe; keeps nothing between requests.
+    """Turns Label Studio's requests into its predictions. Thread-safe; no request changes another one's answer.
 
     Args:
         pictures: Where pictures come from.
         segmenter: Who finds the masks.
         prefetch: Who is told which task is open, if anyone.
         limits: The most that one request may ask for.
+        extents: What remembers where brush regions are; one of its own if none is given.
     """
 
     def __init__(
@@ -104,11 +106,13 @@ class Assistant:
         segmenter: Segmenter,
         prefetch: Prefetch | None = None,
         limits: RequestLimits | None = None,
+        extents: BrushExtents | None = None,
     ) -> None:
         self._pictures = pictures
         self._segmenter = segmenter
         self._prefetch = prefetch
         self._limits = limits or RequestLimits()
+        self._extents = extents if extents is not None else BrushExtents()
 
     @property
     def model_version(self) -> str:
@@ -134,9 +138,12 @@ class Assistant:
         self._segmenter.check_ready()  # before anything is downloaded for nothing
         config = parse_label_config(request.label_config)
         predictions = []
-        for task in request.tasks:
-            self._limits.check_time(started)
-            predictions.append(self._answer(task, context, config, project))
+        try:
+            for task in request.tasks:
+                self._limits.check_time(started)
+                predictions.append(self._answer(task, context, config, project))
+        finally:
+            self._extents.learn()
         self._notice(request, project)
         return predictions
 
@@ -155,7 +162,7 @@ class Assistant:
         picture = self._pictures.find(address, project=project, task_id=task.number)
         for region in regions:
             check_size(region, picture.size_hw)
-        asks = _asks(task, regions, config, tags, picture.size_hw)
+        asks = _asks(task, regions, config, tags, picture.size_hw, self._extents)
         segmentations = self._segmenter.segment(picture, [ask.prompt for ask in asks]) if asks else []
         with stage("encode"):
             results, scores = self._results(picture, asks, segmentations, item_index)
@@ -215,7 +222,12 @@ def image_address(task: Task, tag: ImageTag, item_index: int | None) -> str:
 
 
 def _asks(
-    task: Task, regions: Sequence[DrawnRegion], config: LabelConfig, tags: Sequence[AnswerTag], size_hw: tuple[int, int]
+    task: Task,
+    regions: Sequence[DrawnRegion],
+    config: LabelConfig,
+    tags: Sequence[AnswerTag],
+    size_hw: tuple[int, int],
+    extents: BrushExtents,
 ) -> list[Ask]:
     if any(region.kind != "keypoint" for region in regions):
         return [Ask(prompt, tags) for prompt in prompts_of(regions, size_hw)]
@@ -228,7 +240,7 @@ def _asks(
         return region.image == newest.image and set(own_values) == values
 
     on_screen = drawn_regions(newest_draft(task))
-    edited = edit_under(clicks.coords[0], on_screen, size_hw, is_wanted=is_same_class)
+    edited = edit_under(clicks.coords[0], on_screen, size_hw, is_wanted=is_same_class, extents=extents)
     if edited is not None:
         edit = edit_prompt(edited, clicks, size_hw)
         tag = _tag_of(edited.region, config)
