@@ -15,11 +15,11 @@ PIP := $(PIP_WITH_PROGRESS) --quiet
 CHROMIUM := $(shell command -v chromium || command -v chromium-browser || command -v google-chrome)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-stop nano bench test lint format screenshots clean
+.PHONY: help setup demo demo-stop nano bench test test-containers lint format screenshots clean
 .DELETE_ON_ERROR:
 
 help:  ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' Makefile
 	@echo
 	@echo '  Start with `make demo`: it installs everything under this folder and needs no GPU and no Docker.'
 
@@ -46,6 +46,9 @@ test: lint .venv-label-studio-ml/installed .venv-inference-sdk/installed $(if $(
 ifeq ($(CHROMIUM),)
 	@echo 'The browser tests were left out: there is no Chromium. Install one (Debian, Ubuntu: apt-get install chromium).'
 endif
+
+test-containers: .venv/installed  ## Build the image, bring the compose stack up, click in it; needs Docker, or Debian's engine and root
+	$(BIN)/pytest -m containers tests/containers $(ARGS)
 
 lint: .venv/installed  ## Format, style and types, without changing anything
 	$(BIN)/ruff format --check
