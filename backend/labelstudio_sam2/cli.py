@@ -4,12 +4,14 @@ import os
 from pathlib import Path
 from typing import Annotated
 
+import httpx
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from labelstudio_sam2.app import check_settings
 from labelstudio_sam2.demo.processes import DemoError
+from labelstudio_sam2.demo.project import TITLE, LabelStudioClient, explained, prepare_project
 from labelstudio_sam2.demo.run import run_demo, stop_demo
 from labelstudio_sam2.errors import BackendError, BadPromptError, BadRequestError
 from labelstudio_sam2.settings import Settings, SettingsError, load_settings
@@ -188,6 +190,26 @@ def demo(
     except DemoError as error:
         Console(stderr=True).print(f"The demo could not be started. {error}", style="red", markup=False)
         raise typer.Exit(1) from None
+
+
+@app.command()
+def demo_project(
+    backend_url: Annotated[
+        str, typer.Option(help="Where Label Studio reaches this backend.")
+    ] = "http://localhost:9090",
+) -> None:
+    """Put the demo's project into your own Label Studio: pictures to click on, connected to this backend.
+
+    LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY say which. A second run adds only what lacks.
+    """
+    try:
+        with LabelStudioClient.from_settings(load_settings()) as client:
+            project_id = prepare_project(client, client.project_with_title(TITLE), backend_url.rstrip("/"))
+    except SettingsError as error:
+        raise _usage_error(str(error)) from None
+    except (BackendError, httpx.HTTPError) as error:
+        raise _failure(f"Label Studio did not take the project: {explained(error)}", 1) from None
+    typer.echo(f"The project {TITLE!r} has number {project_id} and is connected to {backend_url}.")
 
 
 def main() -> None:
