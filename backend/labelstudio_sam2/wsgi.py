@@ -13,6 +13,7 @@ from gunicorn.workers.gthread import ThreadWorker
 from labelstudio_sam2.app import build_app
 from labelstudio_sam2.ops.logging import configure_logging, gunicorn_log_config
 from labelstudio_sam2.ops.memory import reuse_freed_memory
+from labelstudio_sam2.ops.restart import Restart
 from labelstudio_sam2.settings import Settings, SettingsError
 
 logger = logging.getLogger(__name__)
@@ -60,7 +61,7 @@ class Server(BaseApplication):  # type: ignore[misc]
     def load(self) -> Flask:
         """Build the application, in the worker."""
         configure_logging(self._settings.log_level)
-        return build_app(self._settings)
+        return build_app(self._settings, on_device_lost=Restart().after_losing_the_device)
 
 
 def check_port(settings: Settings) -> None:

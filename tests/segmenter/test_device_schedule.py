@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from labelstudio_sam2.errors import BusyError
+from labelstudio_sam2.errors import BusyError, DeviceLostError
 from labelstudio_sam2.segmenter.device_schedule import DeviceSchedule, Urgency
 
 
@@ -250,3 +250,23 @@ def _predict() -> Urgency:
 def _take(schedule: DeviceSchedule) -> bool:
     with schedule.turn(_predict):
         return True
+
+
+def test_a_lost_device_is_given_to_nobody_also_not_to_those_who_wait(
+    threads: ThreadPoolExecutor, wait_for: Any
+) -> None:
+    reasons: list[str] = []
+    schedule = DeviceSchedule(max_waiting=100, wait_seconds=10, on_lost=reasons.append)
+    with schedule.turn(lambda: Urgency.EMBED):
+        waiting = [wait_for(schedule, urgency, lambda: None) for urgency in Urgency]
+        schedule.lose("CUDA error: unspecified launch failure")
+        schedule.lose("CUDA error: what came of it")
+
+    for refused in (*waiting, threads.submit(schedule.check)):
+        with pytest.raises(DeviceLostError, match="unspecified launch failure"):
+            refused.result(10)
+    with pytest.raises(DeviceLostError), schedule.turn(lambda: Urgency.PREDICT):
+        pass
+    assert schedule.is_lost
+    assert schedule.waiting == 0
+    assert reasons == ["CUDA error: unspecified launch failure"]

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import IntEnum
 
-from labelstudio_sam2.errors import BusyError
+from labelstudio_sam2.errors import BusyError, DeviceLostError
 
 PATIENCE_SECONDS = 5.0
 """So long an annotator's new picture waits behind other annotators' clicks; then its turn comes as if it were one."""
@@ -32,6 +32,7 @@ class DeviceSchedule:
         wait_seconds: How long each of them waits before it gives up. Prefetch waits for as long as it takes.
         patience_seconds: See `PATIENCE_SECONDS`.
         clock: What waiting is measured with, in seconds.
+        on_lost: Told once why the device is lost, by the thread that noticed.
     """
 
     def __init__(
@@ -41,11 +42,14 @@ class DeviceSchedule:
         wait_seconds: float,
         patience_seconds: float = PATIENCE_SECONDS,
         clock: Callable[[], float] = time.monotonic,
+        on_lost: Callable[[str], object] = lambda _: None,
     ) -> None:
         self._max_waiting = max_waiting
         self._wait_seconds = wait_seconds
         self._patience_seconds = patience_seconds
         self._clock = clock
+        self._on_lost = on_lost
+        self._lost: str | None = None
         self._lock = threading.Lock()
         self._is_taken = False
         self._waiting: list[_Turn] = []
@@ -54,6 +58,29 @@ class DeviceSchedule:
     def waiting(self) -> int:
         """Threads that wait for the device now."""
         return len(self._waiting)
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether the device has failed for good."""
+        return self._lost is not None
+
+    def check(self) -> None:
+        """Do nothing if the device can be used.
+
+        Raises:
+            DeviceLostError: Never again by this process; the message says why.
+        """
+        if self._lost is not None:
+            raise DeviceLostError(self._lost)
+
+    def lose(self, why: str) -> None:
+        """Refuse every turn from now on, also to those who wait: the device has failed for good."""
+        with self._lock:
+            is_news = self._lost is None
+            if is_news:
+                self._lost = why
+        if is_news:
+            self._on_lost(why)
 
     @contextmanager
     def turn(self, urgency: Callable[[], Urgency]) -> Iterator[Callable[[], None]]:
@@ -69,6 +96,7 @@ class DeviceSchedule:
 
         Raises:
             BusyError: Too many wait already, or the device did not come free in time.
+            DeviceLostError: It has failed for good.
         """
         turn = _Turn(urgency)
         try:
@@ -80,6 +108,7 @@ class DeviceSchedule:
                     self._hand_over(self._waiting)
 
     def _take(self, turn: "_Turn") -> None:
+        self.check()
         with self._lock:
             if not self._is_taken:
                 self._is_taken = turn.has_device = True
@@ -117,6 +146,7 @@ class DeviceSchedule:
                     self._waiting.remove(turn)
         if not turn.has_device:
             raise BusyError(f"the device did not come free in {self._wait_seconds:g} s")
+        self.check()
 
     def _hand_over(self, candidates: Sequence["_Turn"]) -> None:
         if not candidates:
