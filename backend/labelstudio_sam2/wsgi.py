@@ -24,7 +24,17 @@ READ_SECONDS = 10
 
 
 class Worker(ThreadWorker):  # type: ignore[misc]
-    """gunicorn's threads, with an end to waiting for a client that stops sending in the middle of a request."""
+    """gunicorn's threads, with an end to waiting for a client that stops sending in the middle of a request.
+
+    When told to stop it also leaves the port, so that who comes then is refused and need not wait for nothing.
+    """
+
+    def set_accept_enabled(self, enabled: bool) -> None:  # noqa: FBT001  the base class's signature
+        """Begin or cease to take connections. A worker that is replaced leaves the port to the master."""
+        super().set_accept_enabled(enabled)
+        if not self.alive:
+            for listener in self.sockets:
+                listener.close()
 
     def enqueue_req(self, conn: Any) -> None:
         """Hand a connection to a thread. The limit is the kernel's: gunicorn sets Python's own to none each time."""
