@@ -137,6 +137,14 @@ class Segmenter(Generic[E]):
         """
         self._ready_model()
 
+    def check_device(self) -> None:
+        """Do nothing unless the device has failed for good; the model need not be there.
+
+        Raises:
+            DeviceLostError: It has; the message says why.
+        """
+        self._device.check()
+
     def cache_stats(self) -> Mapping[str, CacheStats]:
         """Return the figures of the tiers that embeddings are kept in: `device`, and `disk` if there is one."""
         tiers = {"device": self._cache.stats()}
