@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+CACHE_MB = "2"
+"""Holds eight of nano's embeddings, about half of the pictures: the image encoder works all the time."""
 _START_SECONDS = 300
 _ANSWER_SECONDS = 90
 """What Label Studio waits for, at the most."""
@@ -81,11 +83,15 @@ def serve(folder: Path, label_studio_url: str) -> Iterator[Server]:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     log_file = folder / "server.log"
-    environment = {**os.environ, "LABEL_STUDIO_URL": label_studio_url, "LABEL_STUDIO_API_KEY": "soak" * 10}
+    settings = {
+        "LABEL_STUDIO_URL": label_studio_url,
+        "LABEL_STUDIO_API_KEY": "soak" * 10,
+        "EMBEDDING_CACHE_MB": CACHE_MB,
+    }
     program = Path(sys.executable).with_name("labelstudio-sam2")
     command = [str(program), "serve", "--model", "nano", "--port", str(port)]
     with log_file.open("wb") as log:
-        process = subprocess.Popen(command, env=environment, stderr=log)  # noqa: S603  this package's own command
+        process = subprocess.Popen(command, env={**os.environ, **settings}, stderr=log)  # noqa: S603  this package's own command
     server = Server(port, log_file)
     try:
         _wait_until_ready(server, process, log_file)
