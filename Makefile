@@ -17,7 +17,7 @@ PIP := $(PIP_WITH_PROGRESS) --quiet
 CHROMIUM := $(shell command -v chromium || command -v chromium-browser || command -v google-chrome)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-stop nano bench test test-containers fuzz lint audit format screenshots clean
+.PHONY: help setup demo demo-stop nano bench soak test test-containers fuzz lint audit format screenshots clean
 .DELETE_ON_ERROR:
 
 help:  ## Show this list
@@ -37,6 +37,9 @@ nano: .venv/installed  ## Train nano, the small SAM 2 that ships, from scratch: 
 
 bench: .venv/installed  ## Measure this backend beside the obvious code, 7 minutes; ARGS=--quick for 2, ARGS=--help for more
 	$(BIN)/python -m benchmarks $(ARGS)
+
+soak: .venv/installed  ## Annotators at work on the real server, every answer checked; MINUTES=10
+	$(BIN)/python -m benchmarks.soak --minutes $(or $(MINUTES),10) $(ARGS)
 
 demo-stop:  ## Stop a demo that was started with DETACH=1
 	@if [ -x $(BIN)/labelstudio-sam2 ]; then $(BIN)/labelstudio-sam2 demo --stop; else echo 'No demo is running.'; fi
