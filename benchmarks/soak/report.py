@@ -10,9 +10,9 @@ from rich.table import Table
 from benchmarks.soak.annotators import Memory, Step
 
 MAX_SLOPE = 2.0
-"""MiB for each 1,000 requests by which memory may grow, in the second half of all requests."""
+"""MiB for each 1,000 requests by which memory may grow, in the second half of the last step: more annotators take more."""
 LEAST_REQUESTS = 1000
-"""The second half must have so many for the slope to be judged: before, the server is still warming up."""
+"""That half must have so many for the slope to be judged: before, the server is still warming up."""
 _COLUMNS = ("annotators", "requests", "requests/s", "p50", "p95", "refused", "wrong")
 _BROKEN = {"internal", "unanswered"}
 
@@ -46,7 +46,7 @@ class Report:
 
     @property
     def slope(self) -> float:
-        """MiB for each 1,000 requests, a straight line through the second half of them."""
+        """MiB for each 1,000 requests, a straight line through the second half of the last step."""
         late = self._second_half()
         if len({sample.requests for sample in late}) < 2:
             return 0.0
@@ -79,7 +79,7 @@ class Report:
         bound = f"at most {MAX_SLOPE:g} may be" if self.is_slope_judged else "too few requests to judge that"
         return (
             f"Resident memory of the worker: {self.memory[0].mib:.0f} MiB at the start, {self.memory[-1].mib:.0f} at "
-            f"the end; {self.slope:+.2f} MiB for each 1,000 requests in the second half of them, {bound}"
+            f"the end; {self.slope:+.2f} MiB for each 1,000 requests in the second half of the last step, {bound}"
         )
 
     def errors_text(self) -> str:
@@ -137,7 +137,8 @@ unless they are counted as refused or wrong. {self.memory_text()}.
         return sum((step.errors for step in self.steps), Counter())
 
     def _second_half(self) -> list[Memory]:
-        return [sample for sample in self.memory if sample.requests >= self.memory[-1].requests / 2]
+        begins = self.memory[-1].requests - self.steps[-1].asked / 2
+        return [sample for sample in self.memory if sample.requests >= begins]
 
 
 def _counts(counts: Counter[str]) -> str:
