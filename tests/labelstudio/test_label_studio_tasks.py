@@ -41,7 +41,7 @@ def test_no_more_tasks_are_taken_than_were_asked_for(picture_server: Any) -> Non
 def test_an_answer_without_tasks_is_an_error_of_the_catalogue(picture_server: Any, answer: bytes) -> None:
     picture_server.files["/api/tasks"] = answer
 
-    with pytest.raises(ImageUnavailableError, match="lists no tasks"):
+    with pytest.raises(ImageUnavailableError, match="something else in Label Studio's answer than the next tasks"):
         tasks_of(picture_server.url).tasks_after("6", 4, 3)
 
 
@@ -53,7 +53,7 @@ def test_a_refusal_says_its_status(picture_server: Any) -> None:
 @pytest.mark.parametrize("status", [401, 403])
 def test_a_token_that_is_refused_is_named(monkeypatch: pytest.MonkeyPatch, status: int) -> None:
     tasks = tasks_of("http://127.0.0.1:9")
-    monkeypatch.setattr(tasks._http, "request", lambda *_, **__: type("Response", (), {"status": status}))
+    monkeypatch.setattr(tasks._api._http, "request", lambda *_, **__: type("Response", (), {"status": status}))
 
     with pytest.raises(ImageForbiddenError, match=f"answered {status}"):
         tasks.tasks_after("6", 4, 3)

@@ -1,21 +1,15 @@
-"""Asks Label Studio which tasks follow the one that is open."""
+"""Asks Label Studio for tasks: those that follow the one that is open, and the first one of a project."""
 
 import json
 import time
-from urllib.parse import urlencode
+from collections.abc import Sequence
 
 import msgspec
 
-from labelstudio_sam2.errors import ImageForbiddenError, ImageUnavailableError
-from labelstudio_sam2.images.address import HostPolicy, Reach
-from labelstudio_sam2.images.connection import GuardedHttp
-from labelstudio_sam2.images.deadline import Clock, Deadline
-from labelstudio_sam2.images.label_studio_token import LabelStudioToken
+from labelstudio_sam2.images.deadline import Clock
+from labelstudio_sam2.labelstudio.label_studio_api import LabelStudioApi
 from labelstudio_sam2.labelstudio.wire import Task
 from labelstudio_sam2.settings import Settings
-
-ANSWER_SECONDS = 10.0
-MAX_ANSWER_BYTES = 16_000_000
 
 
 class LabelStudioTasks:
@@ -30,11 +24,12 @@ class LabelStudioTasks:
     """
 
     def __init__(self, settings: Settings, *, clock: Clock = time.monotonic) -> None:
-        self._label_studio = HostPolicy.from_settings(settings).label_studio
-        self._http = GuardedHttp(connect_seconds=settings.image_connect_seconds, clock=clock)
-        self._token = LabelStudioToken(settings, self._label_studio, self._http)
-        self._clock = clock
-        self.can_ask = self._label_studio is not None and settings.label_studio_api_key is not None
+        self._api = LabelStudioApi(settings, clock=clock)
+
+    @property
+    def can_ask(self) -> bool:
+        """Whether both an address and a token are set."""
+        return self._api.can_ask
 
     def tasks_after(self, project: str, task_id: int, count: int) -> list[Task]:
         """Return the tasks that an annotator gets after this one, in order: the next by id that nobody has finished.
@@ -49,34 +44,34 @@ class LabelStudioTasks:
         Raises:
             ImageForbiddenError: The token is refused, or its user may not see the project.
             ImageUnavailableError: No answer, or none that lists tasks.
-            ImageTimeoutError: It took longer than `ANSWER_SECONDS`.
+            ImageTimeoutError: It took longer than `label_studio_api.ANSWER_SECONDS`.
         """
-        if self._label_studio is None:
-            raise ImageUnavailableError("LABEL_STUDIO_URL is not set, so there is nobody to ask for the next tasks")
         filters = [
             {"filter": "filter:tasks:id", "operator": "greater", "type": "Number", "value": task_id},
             {"filter": "filter:tasks:completed_at", "operator": "empty", "type": "Datetime", "value": True},
         ]
-        query = {"filters": {"conjunction": "and", "items": filters}, "ordering": ["tasks:id"]}
-        # resolve_uri: an address of a cloud storage stays what it is in the requests to this backend
-        parameters = {"project": project, "page_size": count, "resolve_uri": "false", "query": json.dumps(query)}
-        path = f"{self._label_studio.path.rstrip('/')}/api/tasks?{urlencode(parameters)}"
-        address = self._label_studio.join(path)
-        deadline = Deadline.after(ANSWER_SECONDS, "listing the next tasks", self._clock)
-        response = self._token.send(
-            lambda signed: self._http.request(
-                "GET", address, reach=Reach.ANYWHERE, headers=signed, deadline=deadline, max_bytes=MAX_ANSWER_BYTES
-            ),
-            deadline,
-        )
-        if response.status in {401, 403}:
-            raise ImageForbiddenError(f"Label Studio answered {response.status} when asked for the next tasks")
-        if response.status != 200:
-            raise ImageUnavailableError(f"Label Studio answered {response.status} when asked for the next tasks")
-        try:
-            return msgspec.json.decode(response.data, type=_Page).tasks[:count]
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            raise ImageUnavailableError("Label Studio's answer lists no tasks") from None
+        return tasks_of(self._api, project, count, filters, what="the next tasks")
+
+
+def tasks_of(
+    api: LabelStudioApi, project: str | int, count: int, filters: Sequence[object] = (), *, what: str
+) -> list[Task]:
+    """Return a project's tasks by id.
+
+    Args:
+        api: Label Studio.
+        project: The project's id.
+        count: How many at most.
+        filters: Of Label Studio's data manager; all must hold.
+        what: What is asked for, in an error's words.
+
+    Raises:
+        BackendError: As `LabelStudioApi.get`.
+    """
+    query = {"filters": {"conjunction": "and", "items": filters}, "ordering": ["tasks:id"]}
+    # resolve_uri: an address of a cloud storage stays what it is in the requests to this backend
+    parameters = {"project": project, "page_size": count, "resolve_uri": "false", "query": json.dumps(query)}
+    return api.get("/api/tasks", _Page, what=what, **parameters).tasks[:count]
 
 
 class _Page(msgspec.Struct, frozen=True):
