@@ -42,11 +42,13 @@ class Response:
         status: The HTTP status.
         headers: Names in lower case; of a repeated one the first counts.
         data: The body of a 200 or 201; of another answer only where it was asked for, else empty.
+        reason: The phrase beside the status, as the server wrote it; may be empty.
     """
 
     status: int
     headers: Mapping[str, str] = field(repr=False)
     data: bytes = field(repr=False)
+    reason: str = field(default="", repr=False)
 
 
 class GuardedHttp:
@@ -137,8 +139,9 @@ def _read(answer: httpcore.Response, address: WebAddress, max_bytes: int, *, rea
     headers: dict[str, str] = {}
     for name, value in answer.headers:
         headers.setdefault(name.decode("latin-1").lower(), value.decode("latin-1"))
+    reason = answer.extensions.get("reason_phrase", b"").decode("latin-1")
     if answer.status not in {200, 201} and not reads_errors:
-        return Response(answer.status, headers, b"")
+        return Response(answer.status, headers, b"", reason)
     if headers.get("content-encoding", "identity").lower() != "identity":
         raise ImageUnavailableError(f"{address.netloc} sent the file compressed though it was asked not to")
     too_large = ImageTooLargeError(f"the file at {address} is larger than {max_bytes:,} bytes")
@@ -149,7 +152,7 @@ def _read(answer: httpcore.Response, address: WebAddress, max_bytes: int, *, rea
         data += chunk
         if len(data) > max_bytes:
             raise too_large
-    return Response(answer.status, headers, bytes(data))
+    return Response(answer.status, headers, bytes(data), reason)
 
 
 class _GuardedNetwork(httpcore.NetworkBackend):

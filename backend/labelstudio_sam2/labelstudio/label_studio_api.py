@@ -1,6 +1,7 @@
 """Asks Label Studio's REST API, with the guard, the deadline and the token that pictures are fetched with."""
 
 import time
+from collections.abc import Mapping
 from typing import Any, TypeVar
 from urllib.parse import urlencode
 
@@ -53,7 +54,7 @@ class LabelStudioApi:
         body: object = None,
         signed: bool = True,
         seconds: float = ANSWER_SECONDS,
-        **query: object,
+        query: Mapping[str, object] | None = None,
     ) -> Response:
         """Send one request and return its answer, whatever its status; redirects are not followed.
 
@@ -90,13 +91,22 @@ class LabelStudioApi:
 
         return self.token.send(send, deadline) if signed else send({})
 
-    def get(self, path: str, answer: type[T], *, what: str, **query: object) -> T:
+    def get(
+        self,
+        path: str,
+        answer: type[T],
+        *,
+        what: str,
+        seconds: float = ANSWER_SECONDS,
+        query: Mapping[str, object] | None = None,
+    ) -> T:
         """Return what a GET answers, as a type.
 
         Args:
             path: As `ask`.
             answer: What is in it.
             what: As `ask`.
+            seconds: As `ask`.
             query: As `ask`.
 
         Raises:
@@ -104,7 +114,7 @@ class LabelStudioApi:
             ImageForbiddenError: The token is refused, or its user may not see this.
             ImageUnavailableError: The answer is another one.
         """
-        return read_answer(self.ask(path, what=what, **query), answer, what)
+        return read_answer(self.ask(path, what=what, seconds=seconds, query=query), answer, what)
 
 
 def read_answer(response: Response, answer: type[T], what: str) -> T:

@@ -71,7 +71,7 @@ def tasks_of(
     query = {"filters": {"conjunction": "and", "items": filters}, "ordering": ["tasks:id"]}
     # resolve_uri: an address of a cloud storage stays what it is in the requests to this backend
     parameters = {"project": project, "page_size": count, "resolve_uri": "false", "query": json.dumps(query)}
-    return api.get("/api/tasks", _Page, what=what, **parameters).tasks[:count]
+    return api.get("/api/tasks", _Page, what=what, query=parameters).tasks[:count]
 
 
 class _Page(msgspec.Struct, frozen=True):
