@@ -18,6 +18,8 @@ from labelstudio_sam2.errors import (
     UrlRefusedError,
 )
 
+RESERVED = "reserved network address"
+"""What Label Studio says of an address that its own guard refuses."""
 SEE_LOG = "The backend's log has a line for it, with the reason."
 
 _ADVICE: dict[type[BackendError], str] = {
@@ -46,8 +48,10 @@ def advice_for(text: str) -> str:
     """Return what to do about a failure.
 
     Args:
-        text: Carries the catalogue's reason: Label Studio passes nothing else of an answer on.
+        text: Carries the catalogue's reason, since Label Studio passes nothing else of an answer on, or its own error.
     """
+    if RESERVED in text:
+        return "See private-addresses."
     for error, advice in _ADVICE.items():
         if error.reason in text:
             return advice
@@ -55,5 +59,11 @@ def advice_for(text: str) -> str:
 
 
 def told(error: BackendError) -> str:
-    """Return an error in words: the catalogue's reason, and the detail."""
-    return f"{error.reason}: {error}" if str(error) else error.reason
+    """Return an error as a sentence: the catalogue's reason, and the detail."""
+    return sentence(f"{error.reason} ({error})" if str(error) else error.reason)
+
+
+def sentence(error: object) -> str:
+    """Return an error's message as a sentence; names and addresses at its beginning stay as they are."""
+    text = str(error)
+    return f"{text[:1].upper()}{text[1:]}." if text.partition(" ")[0].isalpha() else f"{text}."

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
-from labelstudio_sam2.doctor.advice import advice_for
+from labelstudio_sam2.doctor.advice import RESERVED, advice_for
 from labelstudio_sam2.doctor.findings import Check, Finding, ok, problem, skipped, warning
 from labelstudio_sam2.doctor.server import Server, Servers, shown
 from labelstudio_sam2.errors import BackendError
@@ -126,7 +126,7 @@ def check_private_addresses(api: LabelStudioApi, url: str) -> Iterator[Finding]:
         yield _untold(str(error))
         return
     details = {setting: _detail(response) for setting, response in answers.items()}
-    refusing = [setting for setting, detail in details.items() if "reserved network address" in detail]
+    refusing = [setting for setting, detail in details.items() if RESERVED in detail]
     if "ML_BLOCK_LOCAL_IP" in refusing:
         yield problem(
             "private-addresses",
@@ -173,12 +173,12 @@ def _state(ours: Connection, *, answers_here: bool) -> Finding:
         said = ours.error_message or "no more than that"
         return problem("connection-state", f"Label Studio had an error with it: {said}.", advice_for(said))
     if ours.state == "DI":
-        where = "It answers from here, so" if answers_here else "It does not answer from here either:"
+        first = "" if answers_here else "It does not answer here either: see that it runs. "
         return problem(
             "connection-state",
             f"Label Studio cannot reach it at {shown(ours.url)}.",
-            f"{where} see that it runs, that HOST lets it listen to more than this machine (0.0.0.0), and that the "
-            "address is the one Label Studio's machine or container reaches: in Docker not localhost.",
+            f"{first}If private-addresses is well, see that HOST lets it listen to more than its own machine "
+            "(0.0.0.0), and that the address is one that Label Studio's machine or container reaches: in Docker not localhost.",
         )
     return ok("connection-state", "Label Studio reaches it")
 

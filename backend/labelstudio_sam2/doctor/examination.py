@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-from labelstudio_sam2.doctor.advice import SEE_LOG, advice_for, told
+from labelstudio_sam2.doctor.advice import SEE_LOG, advice_for, sentence, told
 from labelstudio_sam2.doctor.click import (
     BadAnswerError,
     Click,
@@ -135,7 +135,7 @@ class _Examination:
         try:
             find_checkpoint(self._spec, self._settings.weights_dir)
         except BackendError as error:
-            return problem("weights", f"{error}.", "Put the checkpoint there, and start the backend again.")
+            return problem("weights", sentence(error), "Put the checkpoint there, and start the backend again.")
         verified = "SHA-256 verified" if self._spec.sha256 else "no SHA-256 is known to verify it with"
         return ok("weights", f"the checkpoint of {spec.model_id} is there, {verified}")
 
@@ -188,7 +188,7 @@ class _Examination:
         try:
             self._predict_here = load()
         except BackendError as error:
-            yield problem("model-here", f"{told(error)}.", advice_for(error.reason))
+            yield problem("model-here", told(error), advice_for(error.reason))
         else:
             yield ok("model-here", f"{self._spec.model_id} is loaded in this process")
 
@@ -232,7 +232,7 @@ class _Examination:
             picture = self._pictures.find(address, project=str(project.id), task_id=task.number)
             height, width, _ = picture.load().shape
         except BackendError as error:
-            yield problem("picture", f"{told(error)}.", advice_for(error.reason))
+            yield problem("picture", told(error), advice_for(error.reason))
             return None
         yield ok("picture", f"task {task.id}: {width} x {height} pixels, fetched and decoded")
         return task, picture
@@ -247,9 +247,9 @@ class _Examination:
         try:
             share = covered(predict(click.body()), config, picture.size_hw)
         except RefusedError as error:
-            return problem("mask", f"{error}.", advice_for(error.reason))
+            return problem("mask", sentence(error), advice_for(error.reason))
         except BackendError as error:
-            return problem("mask", f"{told(error)}.", advice_for(error.reason))
+            return problem("mask", told(error), advice_for(error.reason))
         except BadAnswerError as error:
             return problem("mask", f"A click in the middle: {error}.", SEE_LOG)
         return ok("mask", f"{_clicked(click)}: a mask of {share:.1%} of the picture")
@@ -267,9 +267,9 @@ class _Examination:
                 return problem("editor", f"Label Studio got no mask: {errors}.", advice_for(errors))
             share = covered_by(answer.data, config, picture.size_hw)
         except ImageForbiddenError as error:
-            return problem("editor", f"{error}.", "Take a token of a user who may annotate in the project.")
+            return problem("editor", sentence(error), "Take a token of a user who may annotate in the project.")
         except BackendError as error:
-            return problem("editor", f"{error}.", "See Label Studio's log for that request.")
+            return problem("editor", sentence(error), "See Label Studio's log for that request.")
         except BadAnswerError as error:
             return problem("editor", f"A click in the middle through Label Studio: {error}.", SEE_LOG)
         return ok("editor", f"the same click through Label Studio: {share:.1%}")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import msgspec
 
+from labelstudio_sam2.doctor.advice import sentence
 from labelstudio_sam2.doctor.findings import Check, Finding, ok, problem, skipped, warning
 from labelstudio_sam2.errors import BackendError, ImageForbiddenError
 from labelstudio_sam2.images.connection import Response
@@ -96,12 +97,12 @@ def check_token(api: LabelStudioApi, now: Callable[[], float] = time.time) -> Ch
     except ImageForbiddenError:
         yield problem(
             "token",
-            f"Label Studio does not take {_KINDS[kind]}: it is expired, revoked, or of another Label Studio.",
+            f"Label Studio does not take {_KINDS[kind]}, which is expired, revoked, or of another Label Studio.",
             _NEW_ONE,
         )
         return False
     except BackendError as error:
-        yield problem("token", f"Label Studio does not say whether it takes {_KINDS[kind]}: {error}.", "Try again.")
+        yield problem("token", f"Label Studio does not say whose {_KINDS[kind]} is. {sentence(error)}", "Try again.")
         return False
     user = _user(response)
     if user is None:
@@ -179,18 +180,18 @@ def _refused(kind: str, response: Response) -> Finding:
         return problem(
             "token",
             "Legacy tokens are switched off for the organization.",
-            "Take a personal access token (Account & Settings), or switch legacy tokens on under Organization > "
+            "Take a personal access token from Account & Settings, or switch legacy tokens on under Organization > "
             "API Tokens Settings; then start the backend again.",
         )
     if response.status == 401 and kind == "personal":
         return problem(
             "token",
-            "Label Studio takes the personal access token at its refresh address only: they are switched off for the "
-            "organization, or its user is gone.",
+            "Label Studio takes the personal access token at its refresh address only, so they are switched off for "
+            "the organization, or its user is gone.",
             "Switch them on under Organization > API Tokens Settings, or take a legacy token.",
         )
     if response.status in {401, 403}:
-        return problem("token", f"Label Studio does not know {_KINDS[kind]}: it answers {response.status}.", _NEW_ONE)
+        return problem("token", f"Label Studio does not know {_KINDS[kind]}, it answers {response.status}.", _NEW_ONE)
     return problem(
         "token",
         f"Label Studio answers {response.status} when asked whose token it is.",

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 
+from labelstudio_sam2.doctor.advice import sentence
 from labelstudio_sam2.doctor.findings import Check, Finding, ok, problem, warning
 from labelstudio_sam2.errors import BackendError, BadConfigError
 from labelstudio_sam2.labelstudio.label_config import ControlTag, LabelConfig, parse_label_config
@@ -16,7 +17,7 @@ def check_labeling(xml: str) -> Check[LabelConfig | None]:
     try:
         config = parse_label_config(xml)
     except BadConfigError as error:
-        yield problem("labeling-configuration", f"{str(error).capitalize()}.", f"Mend it: {_RULES}")
+        yield problem("labeling-configuration", sentence(error), f"Mend it: {_RULES}")
         return None
     images = list(config.images.values())
     lists = ", a list per task" if any(image.is_list for image in images) else ""

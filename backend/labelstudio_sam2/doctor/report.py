@@ -47,16 +47,16 @@ def _lines(finding: Finding, console: Console) -> Iterator[Text]:
     mark, style = _MARKS[finding.outcome]
     if not _can_show(mark, console):
         mark = _PLAIN_MARKS[finding.outcome]
-    indent = 2 + 2 + _NAME_WIDTH
+    indent = len(f"  {mark} {'':<{_NAME_WIDTH}} ")
     width = max(console.width, _MIN_WIDTH) - indent
     time = f"  {finding.seconds:.1f} s" if finding.seconds >= _TOO_FAST else ""
     first, *rest = textwrap.wrap(finding.text + time, width, break_long_words=False, break_on_hyphens=False)
     yield Text.assemble("  ", (mark, style), " ", (f"{finding.name:<{_NAME_WIDTH}} ", "bold"), first)
     for line in rest:
-        yield Text(" " * (indent + 1) + line)
+        yield Text(" " * indent + line)
     advice = textwrap.wrap(finding.advice, width - 3, break_long_words=False, break_on_hyphens=False)
     for index, line in enumerate(advice):
-        yield Text(" " * (indent + 1) + ("-> " if index == 0 else "   ") + line, style="cyan")
+        yield Text(" " * indent + ("-> " if index == 0 else "   ") + line, style="cyan")
 
 
 def _summary(findings: Sequence[Finding]) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from labelstudio_sam2.doctor.advice import SEE_LOG, advice_for
+from labelstudio_sam2.doctor.advice import SEE_LOG, advice_for, sentence
 from labelstudio_sam2.doctor.findings import Check, Finding, ok, problem, skipped, warning
 from labelstudio_sam2.errors import BackendError, UrlRefusedError
 from labelstudio_sam2.images.address import Reach, WebAddress
@@ -223,9 +223,9 @@ def _ready(servers: Servers, server: Server) -> Finding:
     try:
         servers.check_ready(server)
     except RefusedError as error:
-        return problem("backend-ready", f"{error}.", advice_for(error.reason))
+        return problem("backend-ready", sentence(error), advice_for(error.reason))
     except BackendError as error:
-        return problem("backend-ready", f"{error}.", SEE_LOG)
+        return problem("backend-ready", sentence(error), SEE_LOG)
     return ok("backend-ready", "its model is loaded")
 
 
