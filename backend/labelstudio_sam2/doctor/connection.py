@@ -177,8 +177,8 @@ def _state(ours: Connection, *, answers_here: bool) -> Finding:
         return problem(
             "connection-state",
             f"Label Studio cannot reach it at {shown(ours.url)}.",
-            f"{first}If private-addresses is well, see that HOST lets it listen to more than its own machine "
-            "(0.0.0.0), and that the address is one that Label Studio's machine or container reaches: in Docker not localhost.",
+            f"{first}If private-addresses is well, see that HOST lets it listen to more than its own machine (0.0.0.0) "
+            "and that Label Studio's machine or container reaches the address: in Docker not localhost.",
         )
     return ok("connection-state", "Label Studio reaches it")
 
