@@ -1,4 +1,4 @@
-"""The command line: `labelstudio-sam2 serve`, `precompute`, `segment`, `settings`, `demo`."""
+"""The command line: `labelstudio-sam2 serve`, `precompute`, `segment`, `doctor`, `settings`, `demo`, `demo-project`."""
 
 import os
 from pathlib import Path
@@ -155,6 +155,58 @@ def segment(  # noqa: PLR0913, PLR0917 - what a person can ask
     typer.echo(found.summary())
     for path in written:
         typer.echo(f"wrote  {path}")
+
+
+@app.command()
+def doctor(
+    project: Annotated[
+        int | None, typer.Option(help="The project's number, as in its address. Default: all with an ML backend.")
+    ] = None,
+    backend_url: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="Where the backend runs. Default: HOST and PORT of this machine."),
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="As `serve` takes it, if the backend was started with one. Default: MODEL.")
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="For --here: auto, cuda, mps or cpu. Default: DEVICE.")] = None,
+    *,
+    here: Annotated[
+        bool, typer.Option("--here", help="Make the mask in this process, not in the running backend. Loads the model.")
+    ] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
+) -> None:
+    """Find out why "connected" but no mask comes: from the settings to one click, and what to do.
+
+    Run it where the backend runs, with the same environment variables. It asks Label
+    Studio and the backend, makes one mask and changes nothing.
+
+    \b
+    A line for each finding:
+      ✓  it is as it should be
+      !  clicks are answered, but something will be missed
+      ✗  clicks are not answered, or not all
+      -  it could not be looked at, and why
+
+    \b
+    Examples:
+      labelstudio-sam2 doctor
+      labelstudio-sam2 doctor --project 7
+      labelstudio-sam2 doctor --backend-url http://gpu-box:9090
+      labelstudio-sam2 doctor --here --model nano    (no backend runs yet)
+      docker compose exec sam2-cpu labelstudio-sam2 doctor
+
+    \b
+    Exit codes:
+      0  no problem was found; there may be warnings
+      1  a problem was found
+      2  the settings or options cannot be used
+    """  # noqa: D301 - the backspace keeps the lines of a paragraph apart
+    from labelstudio_sam2.doctor_command import run_doctor  # noqa: PLC0415  `serve` examines nothing
+
+    raise typer.Exit(
+        run_doctor(project=project, backend_url=backend_url, here=here, model=model, device=device, as_json=json)
+    )
 
 
 @app.command()

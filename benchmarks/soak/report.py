@@ -10,7 +10,7 @@ from rich.table import Table
 from benchmarks.soak.annotators import Memory, Step
 
 MAX_SLOPE = 2.0
-"""MiB for each 1,000 requests by which memory may grow, in the second half of the last step: more annotators take more."""
+"""MiB for each 1,000 requests by which memory may grow, in the second half of the last step: more people take more."""
 LEAST_REQUESTS = 1000
 """That half must have so many for the slope to be judged: before, the server is still warming up."""
 _COLUMNS = ("annotators", "requests", "requests/s", "p50", "p95", "refused", "wrong")
