@@ -37,6 +37,7 @@ from labelstudio_sam2.segmenter.sam2_model import (
     _resize,
     load_sam2,
     memory_bytes,
+    wait_for,
 )
 from labelstudio_sam2.segmenter.weights import find_checkpoint
 from labelstudio_sam2.segmenter.zoo import MODELS
@@ -446,6 +447,28 @@ def test_a_cpu_has_no_memory_of_its_own_and_a_gpus_is_told_without_asking_its_dr
 
     assert memory_bytes("cuda:1") == {"allocated": 10, "reserved": 20, "total": 80}
     assert memory_bytes("cpu") == {}
+
+
+def test_a_gpu_is_waited_for_and_a_cpu_is_done_already(monkeypatch: pytest.MonkeyPatch) -> None:
+    waited: list[str] = []
+    monkeypatch.setattr(torch.cuda, "synchronize", waited.append)
+    monkeypatch.setattr(torch.mps, "synchronize", lambda: waited.append("mps"))
+
+    for device in ("cpu", "cuda:1", "mps"):
+        wait_for(device)
+
+    assert waited == ["cuda:1", "mps"]
+
+
+def test_what_the_gpu_says_while_it_embeds_is_said_of_the_embedding(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: str) -> NoReturn:
+        raise RuntimeError(FAILED_KERNEL)
+
+    model = Sam2Model.from_config(NANO.config_path, device="cpu")
+    monkeypatch.setattr(sam2_model, "wait_for", fail)
+
+    with pytest.raises(DeviceLostError, match="device-side assert"):
+        model.embed(paint(TOP_RIGHT))
 
 
 FAILED_KERNEL = "CUDA error: device-side assert triggered\nCUDA kernel errors might be reported at some other call"

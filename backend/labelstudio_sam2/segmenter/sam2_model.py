@@ -123,6 +123,14 @@ def load_sam2(
     return make(net, device=device, precision=precision, stored_precision=stored_precision)
 
 
+def wait_for(device: str) -> None:
+    """Wait until a GPU has done what it was told, so that time and errors are told of the work that they belong to."""
+    if device.startswith("cuda"):
+        torch.cuda.synchronize(device)
+    elif device == "mps":
+        torch.mps.synchronize()
+
+
 def memory_bytes(device: str) -> dict[str, int]:
     """Return bytes of a device's memory by kind; nothing for a CPU, whose memory is the process's. Runs nothing on it.
 
@@ -264,11 +272,13 @@ class Sam2Model:
             if self._net.directly_add_no_mem_embed:
                 image_embed = image_embed + self._net.no_mem_embed.reshape(1, -1, 1, 1)
             stored = _DTYPES[self.stored_precision]
-            return Sam2Embedding(
+            embedding = Sam2Embedding(
                 image_embed=image_embed.to(stored),
                 high_res_feats=tuple(level.to(stored) for level in high_res_feats),
                 size_hw=(image.shape[0], image.shape[1]),
             )
+            wait_for(self.device)
+            return embedding
 
     @_with_device_errors
     def predict(self, embedding: Sam2Embedding, prompt: Prompt, *, multimask_output: bool) -> Segmentation:
