@@ -3,7 +3,6 @@
 PYTHON ?= python3
 TORCH_VERSION ?= 2.14.1
 TORCHVISION_VERSION ?= 0.29.1
-MINUTES ?= 5
 LABEL_STUDIO_VERSION ?= 1.23.2
 LABEL_STUDIO_ML_VERSION ?= 1.0.9
 INFERENCE_SDK_VERSION ?= 1.8.3
@@ -57,10 +56,10 @@ test-containers: .venv/installed  ## Build the image, bring the compose stack up
 
 # Half of the time for what comes over HTTP and in files, drawn anew in each round; half for brush RLE.
 fuzz: .venv/installed  ## Send hostile requests, pictures and brush RLE for 5 minutes; MINUTES=60 for longer
-	@until=$$(($$(date +%s) + 30 * $(MINUTES))); while [ $$(date +%s) -lt $$until ]; do \
+	@until=$$(($$(date +%s) + 30 * $(or $(MINUTES),5))); while [ $$(date +%s) -lt $$until ]; do \
 		$(BIN)/pytest -x -q tests/fuzz/test_requests.py tests/fuzz/test_pictures.py --hypothesis-profile=fuzz || exit 1; done
 	@mkdir -p .fuzz/inputs
-	$(BIN)/python tests/fuzz/fuzz_brush_rle.py -max_total_time=$$((30 * $(MINUTES))) -artifact_prefix=.fuzz/ .fuzz/inputs
+	$(BIN)/python tests/fuzz/fuzz_brush_rle.py -max_total_time=$$((30 * $(or $(MINUTES),5))) -artifact_prefix=.fuzz/ .fuzz/inputs
 
 lint: .venv/installed  ## Format, style and types, without changing anything
 	$(BIN)/ruff format --check
