@@ -136,6 +136,16 @@ def test_labels_of_the_task_are_taken_as_they_come(by_name: ByName) -> None:
     assert by_name(check_labeling(view(point, BRUSH)))["labels"].outcome == "ok"
 
 
+def test_a_label_may_be_clicked_by_a_tag_that_has_the_tasks_labels(by_name: ByName) -> None:
+    of_the_task = tag("KeyPointLabels", "any", value="$labels", smartOnly="true")
+
+    found = by_name(
+        check_labeling(view(POINT, of_the_task, tag("BrushLabels", "mask", "Cat", "Dog", "Cow", smart="false")))
+    )
+
+    assert found["labels"].outcome == "ok"
+
+
 def test_a_smart_brush_sends_nothing(by_name: ByName) -> None:
     found = by_name(check_labeling(view(POINT, tag("BrushLabels", "mask", "Cat", "Dog"))))
 

@@ -50,6 +50,20 @@ def test_the_backend_is_looked_for_where_the_settings_say(look: Look, backend: A
     assert look(None, port=port, host="0.0.0.0")["backend"].outcome == "ok"
 
 
+@pytest.mark.parametrize(
+    ("host", "url"),
+    [
+        ("0.0.0.0", "http://127.0.0.1:9191/"),
+        ("::", "http://127.0.0.1:9191/"),
+        ("::1", "http://[::1]:9191/"),
+        ("10.1.2.3", "http://10.1.2.3:9191/"),
+        ("localhost", "http://localhost:9191/"),
+    ],
+)
+def test_the_address_to_listen_on_says_where_it_is_reached(settings: Any, host: str, url: str) -> None:
+    assert Servers(settings(host=host, port=9191), None).own.url == url
+
+
 def test_the_backend_is_looked_for_where_label_studio_says(look: Look, backend: Any) -> None:
     found = look(None, "http://127.0.0.1:9/", backend.url, port=free_port())
 

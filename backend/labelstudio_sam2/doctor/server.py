@@ -20,6 +20,8 @@ PROBE_SECONDS = 5.0
 MAX_PROBE_BYTES = 65_536
 MAX_ANSWER_BYTES = 64_000_000
 NAME = "labelstudio-sam2"
+MODEL_CLASS = "SAM2Backend"
+"""Of this backend, whichever server runs it."""
 
 
 class _Info(msgspec.Struct, frozen=True):
@@ -139,9 +141,9 @@ class Servers:
             return "the address is malformed, or has a user name in it"
         except BackendError as error:
             return str(error)
-        server = _read(info, _Info) if info.status == 200 else _Info()
-        if server.name != NAME and answer.model_class != "SAM2Backend":
+        if answer.model_class != MODEL_CLASS:
             return "another server answers there"
+        server = _read(info, _Info) if info.status == 200 else _Info()
         is_ours = server.name == NAME
         return Server(
             address,
