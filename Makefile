@@ -3,9 +3,11 @@
 PYTHON ?= python3
 TORCH_VERSION ?= 2.14.1
 TORCHVISION_VERSION ?= 0.29.1
+MINUTES ?= 5
 LABEL_STUDIO_VERSION ?= 1.23.2
 LABEL_STUDIO_ML_VERSION ?= 1.0.9
 INFERENCE_SDK_VERSION ?= 1.8.3
+PIP_AUDIT_VERSION ?= 2.10.1
 # Where torch comes from, if not from the default registry; such an index has smaller builds without CUDA.
 TORCH_INDEX_URL ?=
 
@@ -15,7 +17,7 @@ PIP := $(PIP_WITH_PROGRESS) --quiet
 CHROMIUM := $(shell command -v chromium || command -v chromium-browser || command -v google-chrome)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-stop nano bench test lint format screenshots clean
+.PHONY: help setup demo demo-stop nano bench test fuzz lint audit format screenshots clean
 .DELETE_ON_ERROR:
 
 help:  ## Show this list
@@ -47,10 +49,20 @@ ifeq ($(CHROMIUM),)
 	@echo 'The browser tests were left out: there is no Chromium. Install one (Debian, Ubuntu: apt-get install chromium).'
 endif
 
+# Half of the time for what comes over HTTP and in files, drawn anew in each round; half for brush RLE.
+fuzz: .venv/installed  ## Send hostile requests, pictures and brush RLE for 5 minutes; MINUTES=60 for longer
+	@until=$$(($$(date +%s) + 30 * $(MINUTES))); while [ $$(date +%s) -lt $$until ]; do \
+		$(BIN)/pytest -x -q tests/fuzz/test_requests.py tests/fuzz/test_pictures.py --hypothesis-profile=fuzz || exit 1; done
+	@mkdir -p .fuzz/inputs
+	$(BIN)/python tests/fuzz/fuzz_brush_rle.py -max_total_time=$$((30 * $(MINUTES))) -artifact_prefix=.fuzz/ .fuzz/inputs
+
 lint: .venv/installed  ## Format, style and types, without changing anything
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/mypy
+
+audit: .venv/installed .venv-audit/installed  ## Look the installed packages up among published vulnerabilities
+	@$(BIN)/python -m pip --disable-pip-version-check list --format=freeze --exclude-editable | .venv-audit/bin/python .ci/audit.py
 
 format: .venv/installed  ## Format, and mend what can be mended
 	$(BIN)/ruff format
@@ -60,7 +72,7 @@ screenshots: .venv/installed .venv-label-studio/installed  ## Take the README's 
 	SCREENSHOTS=docs/images $(BIN)/pytest tests/e2e/test_demo.py
 
 clean: demo-stop  ## Remove the environments and caches; the demo's data stay in .demo
-	rm -rf .venv .venv-label-studio .venv-label-studio-ml .venv-inference-sdk .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-label-studio .venv-label-studio-ml .venv-inference-sdk .venv-audit .mypy_cache .pytest_cache .ruff_cache .hypothesis .fuzz
 
 .venv/installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is " + sys.version + "; say make PYTHON=...")'
@@ -101,4 +113,11 @@ clean: demo-stop  ## Remove the environments and caches; the demo's data stay in
 	$(BIN)/python -c "import sysconfig; print('import site; site.addsitedir(%r)' % sysconfig.get_path('purelib'))" \
 		> "$$(.venv-inference-sdk/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")/labelstudio_sam2.pth"
 	.venv-inference-sdk/bin/python -c 'import inference_sdk, supervision, labelstudio_sam2'
+	@touch $@
+
+.venv-audit/installed:
+	@echo 'Installing pip-audit $(PIP_AUDIT_VERSION) into .venv-audit'
+	@# its dependencies are no concern of what is tested
+	@[ -x .venv-audit/bin/python ] || $(PYTHON) -m venv .venv-audit
+	.venv-audit/bin/python -m pip --disable-pip-version-check --quiet install pip-audit==$(PIP_AUDIT_VERSION)
 	@touch $@

@@ -113,6 +113,17 @@ def existing_regions(count: int, size_wh: tuple[int, int]) -> list[dict[str, Any
     ]
 
 
+def never_seen(regions: Sequence[dict[str, Any]], version: int) -> list[dict[str, Any]]:
+    """Return finished masks in another text each: a number at the end of their RLE, where no reader looks.
+
+    Args:
+        regions: As `existing_regions` makes them.
+        version: Which text.
+    """
+    ends = list((version % 2**32).to_bytes(4, "big"))
+    return [{**region, "value": {**region["value"], "rle": region["value"]["rle"] + ends}} for region in regions]
+
+
 def _shift(random: np.random.Generator, size_wh: tuple[int, int]) -> tuple[int, int]:
     """Return how far to move a mask, down and right in pixels, without leaving the picture."""
     width, height = size_wh

@@ -63,20 +63,40 @@ class Crowd:
         return Spread(low=low, median=middle, high=high)
 
 
-def ask_together(click: Callable[[bytes], bytes], questions: Sequence[Sequence[Question]], into: Crowd) -> None:
+def pauses(annotators: int, clicks: int, *, mean_seconds: float, seed: int) -> list[list[float]]:
+    """Return how long each annotator thinks before each click, in seconds; exponential, as if none knew of the others.
+
+    Args:
+        annotators: How many there are.
+        clicks: Of each.
+        mean_seconds: Over all of them.
+        seed: Equal seeds, equal pauses but for their mean.
+    """
+    drawn: list[list[float]] = np.random.default_rng(seed).exponential(mean_seconds, (annotators, clicks)).tolist()
+    return drawn
+
+
+def ask_together(
+    click: Callable[[bytes], bytes],
+    questions: Sequence[Sequence[Question]],
+    into: Crowd,
+    thinking: Sequence[Sequence[float]] | None = None,
+) -> None:
     """Let annotators ask at once, each one question after the other.
 
     Args:
         click: Answers a body; called from as many threads as there are annotators.
         questions: For each annotator.
         into: Where the results are added.
+        thinking: How long each annotator pauses before each question, in seconds; not at all without it.
     """
     together = threading.Barrier(len(questions))
 
-    def annotate(own: Sequence[Question]) -> list[tuple[float, bytes | None]]:
+    def annotate(own: Sequence[Question], pauses_before: Sequence[float]) -> list[tuple[float, bytes | None]]:
         together.wait(timeout=60)
         answers: list[tuple[float, bytes | None]] = []
-        for question in own:
+        for question, pause in zip(own, pauses_before, strict=True):
+            time.sleep(pause)
             started = time.perf_counter()
             try:
                 answer = click(question.body)
@@ -86,7 +106,7 @@ def ask_together(click: Callable[[bytes], bytes], questions: Sequence[Sequence[Q
         return answers
 
     with ThreadPoolExecutor(len(questions)) as threads:
-        answered = list(threads.map(annotate, questions))
+        answered = list(threads.map(annotate, questions, thinking or [[0.0] * len(own) for own in questions]))
     for own, answers in zip(questions, answered, strict=True):
         for question, (seconds, answer) in zip(own, answers, strict=True):
             into.asked += 1

@@ -10,6 +10,7 @@ from labelstudio_sam2.app import create_app
 from labelstudio_sam2.images.decode import ImageLimits
 from labelstudio_sam2.images.source import ImageSource
 from labelstudio_sam2.labelstudio.assistant import Assistant
+from labelstudio_sam2.labelstudio.brush_extents import BrushExtents
 from labelstudio_sam2.labelstudio.prefetch import Prefetch
 from labelstudio_sam2.sam2_api.inputs import ImageInputs
 from labelstudio_sam2.sam2_api.segment_anything2 import SegmentAnything2
@@ -51,7 +52,8 @@ class OurBackend:
         source = ImageSource(settings, resolver=resolve, network=LocalFiles(folder), strict_pillow=False)
         inputs = ImageInputs(source, ImageLimits.from_settings(settings), allow_files=False)
         models = Models("nano", segmenter, extras={}, view=lambda each: SegmentAnything2.on(each, inputs))
-        assistant = Assistant(source, segmenter, Prefetch(source, segmenter))
+        self._extents = BrushExtents()
+        assistant = Assistant(source, segmenter, Prefetch(source, segmenter), extents=self._extents)
         self._app = create_app(assistant, segmenter, models, settings)
         segmenter.start().join()
         segmenter.check_ready()
@@ -68,6 +70,11 @@ class OurBackend:
             raise RuntimeError(f"our backend answered {response.status}: {response.text[:200]}")
         data: bytes = response.data
         return data
+
+    @property
+    def is_learning(self) -> bool:
+        """Whether it still looks at the regions that came with a click."""
+        return self._extents.is_learning
 
     def forget(self) -> None:
         """Empty the cache: the next click on any picture is its first."""

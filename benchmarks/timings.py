@@ -112,6 +112,19 @@ def timed(call: Callable[[], T], *, times: int = 1) -> tuple[T, Took]:
     return result, (Took.now() - started) / times
 
 
+def wait_until(condition: Callable[[], object], *, seconds: float = 120) -> None:
+    """Wait for what another thread does.
+
+    Raises:
+        TimeoutError: The condition does not hold after so many seconds.
+    """
+    ends = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > ends:
+            raise TimeoutError(f"what was waited for did not come within {seconds:g} s")
+        time.sleep(0.01)
+
+
 def round_text(number: int, rounds: int) -> str:
     """Return what to call a round; those below 0 warm up."""
     return f"round {number + 1} of {rounds}" if number >= 0 else "warming up"

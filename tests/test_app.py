@@ -2,6 +2,7 @@
 
 import base64
 import json
+import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -13,9 +14,10 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from labelstudio_sam2 import errors
-from labelstudio_sam2.app import create_app
-from labelstudio_sam2.errors import BackendError, GpuMemoryError, ImageUnavailableError
+from labelstudio_sam2.app import READINESS, create_app
+from labelstudio_sam2.errors import BackendError, BusyError, GpuMemoryError, ImageUnavailableError
 from labelstudio_sam2.labelstudio.assistant import Assistant
+from labelstudio_sam2.ops.logging import RedactionFilter, request_id
 from labelstudio_sam2.sam2_api.inputs import ImageInputs
 from labelstudio_sam2.sam2_api.segment_anything2 import SegmentAnything2
 from labelstudio_sam2.segmenter.device_schedule import DeviceSchedule
@@ -186,14 +188,14 @@ def test_while_the_model_loads_label_studio_is_answered_and_predict_says_to_try_
 
     thread = segmenter.start()
     try:
-        statuses = [client.get(path).status_code for path in ("/health", "/versions", "/")]
+        statuses = [client.get(path).status_code for path in ("/health", "/versions", "/", "/metrics")]
         setup, early, predict = client.post("/setup"), client.get("/ready"), client.post("/predict", json=REQUEST)
     finally:
         loaded.set()
         thread.join(timeout=10)
     late = client.get("/ready")
 
-    assert [*statuses, setup.status_code] == [200] * 4
+    assert [*statuses, setup.status_code] == [200] * 5
     assert early.status == predict.status == "503 Model is still loading"
     assert predict.get_json()["error"] == "loading"
     assert (late.status_code, late.get_json()) == (200, {"status": "READY", "model_version": "tiny@1"})
@@ -288,24 +290,22 @@ def test_a_wrong_field_is_named_in_the_body_and_not_in_the_reason(client: FlaskC
     assert "secret" not in response.text
 
 
-@pytest.mark.parametrize("has_length", [True, False], ids=["by its length", "while it streams"])
-def test_a_body_over_the_limit_is_refused(pictures: Pictures, has_length: bool) -> None:  # noqa: FBT001
-    client = make_app(pictures, max_request_mb=1).test_client()
-    body = json.dumps({**REQUEST, "padding": "x" * 1_000_000}).encode()
-    how: dict[str, Any] = {"data": body}
-    if not has_length:
-        how |= {"headers": {"Transfer-Encoding": "chunked"}, "environ_overrides": {"wsgi.input_terminated": True}}
-
-    response = client.post("/predict", **how)
-
-    assert response.status == "413 Request is too large"
-    assert response.get_json()["detail"] == "the body is larger than 1 MB"
-
-
 def test_an_unknown_route_is_told_in_json(client: FlaskClient) -> None:
     response = client.get("/train")
 
     assert (response.status_code, response.get_json()["error"]) == (404, "not_found")
+
+
+@pytest.mark.parametrize("path", ["", "/", "//", "//health", "/health/", "/model//registry"])
+def test_no_path_is_redirected_to_another(client: FlaskClient, path: str) -> None:
+    response = client.get("/", environ_overrides={"PATH_INFO": path})
+
+    assert (response.status_code, response.mimetype) == (200, "application/json")
+
+
+@pytest.mark.parametrize(("method", "path"), [("GET", "/train"), ("GET", "/predict")], ids=["unknown", "wrong method"])
+def test_what_no_route_answers_has_a_request_id_too(client: FlaskClient, method: str, path: str) -> None:
+    assert len(client.open(path, method=method).get_json()["request_id"]) == 12
 
 
 def test_a_wrong_method_is_told_in_json_with_the_right_ones(client: FlaskClient) -> None:
@@ -331,6 +331,45 @@ def test_a_bug_is_an_internal_error_with_a_request_id_and_no_traceback(
     assert "secret" not in response.text
     assert "Traceback" not in response.text
     assert [record.exc_info is not None for record in caplog.records if record.levelname == "ERROR"] == [True]
+
+
+def test_every_answer_names_its_request_as_its_body_and_its_log_lines_do(
+    client: FlaskClient, pictures: Pictures, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.handler.addFilter(RedactionFilter())  # it writes the id into each line
+    caplog.set_level(logging.DEBUG, "labelstudio_sam2")
+    pictures.error = ImageUnavailableError("502")
+
+    refused = client.post("/predict", json=REQUEST)
+    others = [client.get("/health"), client.get("/unknown"), client.get("/predict"), client.get("/ready")]
+
+    ids = [response.headers["X-Request-ID"] for response in (refused, *others)]
+    logged: Any = caplog.records
+    assert refused.get_json()["request_id"] == ids[0]
+    assert [line.request_id for line in logged] == [ids[0], *ids]  # the refusal is a line of its own
+    assert len(set(ids)) == 5
+    assert request_id.get() == ""  # of no request
+
+
+def test_an_id_that_a_request_brings_along_is_not_used(client: FlaskClient) -> None:
+    response = client.get("/health", headers={"X-Request-ID": "mine"})
+
+    assert response.headers["X-Request-ID"] != "mine"
+
+
+def test_while_the_server_shuts_down_ready_says_so_and_what_still_comes_is_answered(pictures: Pictures) -> None:
+    app = make_app(pictures)
+    client = app.test_client()
+
+    app.extensions[READINESS].withdraw(BusyError("the server is shutting down"))
+
+    for path in ("/ready", "/readiness"):
+        response = client.get(path)
+        assert response.status == "503 Server is busy, try again"
+        assert response.get_json()["detail"] == "the server is shutting down"
+    assert client.get("/health").status_code == 200
+    assert client.post("/predict", json=REQUEST).status_code == 200
+    assert "labelstudio_sam2_model_ready 0.0" in client.get("/metrics").text
 
 
 def test_each_request_has_an_id_of_its_own(client: FlaskClient, pictures: Pictures) -> None:

@@ -14,13 +14,14 @@ FILES = sorted(ROOT.rglob("*.py"))
 
 DEEP_LEARNING = {"torch", "torchvision", "sam2", "hydra", "omegaconf"}
 WEB = {"flask", "werkzeug", "gunicorn", "httpcore", "httpx"}
-GROUND = {"errors", "single_flight"}
+GROUND = {"errors", "single_flight", "stages"}
 """Modules anything may stand on; they stand on nothing but each other."""
 UPPER_FLOORS = {"app", "wsgi", "cli"}
 
 ONLY = {
     "errors": set[str](),
     "single_flight": GROUND,
+    "stages": set[str](),
     "segmenter": GROUND | {"segmenter"},
 }
 """Part -> the parts it may import, and no others."""

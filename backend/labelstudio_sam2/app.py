@@ -3,11 +3,9 @@
 import base64
 import hmac
 import logging
-import secrets
 import threading
-import time
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from functools import partial
 from importlib.metadata import version
@@ -21,9 +19,14 @@ from labelstudio_sam2.images.decode import ImageLimits
 from labelstudio_sam2.images.source import ImageSource
 from labelstudio_sam2.labelstudio.assistant import Assistant
 from labelstudio_sam2.labelstudio.label_studio_tasks import LabelStudioTasks
+from labelstudio_sam2.labelstudio.limits import RequestLimits
 from labelstudio_sam2.labelstudio.prefetch import Prefetch
-from labelstudio_sam2.labelstudio.routes import Readiness, label_studio_routes
-from labelstudio_sam2.ops.logging import request_id
+from labelstudio_sam2.labelstudio.routes import label_studio_routes
+from labelstudio_sam2.ops.collectors import DeviceCollector, ModelCollector, PrefetchCollector, TierCollector
+from labelstudio_sam2.ops.metrics import Metrics
+from labelstudio_sam2.ops.readiness import ModelState, Readiness
+from labelstudio_sam2.ops.requests import follow_requests
+from labelstudio_sam2.ops.routes import ops_routes
 from labelstudio_sam2.sam2_api import routes as sam2_api
 from labelstudio_sam2.sam2_api.access import Access
 from labelstudio_sam2.sam2_api.inputs import ImageInputs
@@ -31,10 +34,11 @@ from labelstudio_sam2.sam2_api.segment_anything2 import SegmentAnything2
 from labelstudio_sam2.segmenter.device_schedule import DeviceSchedule
 from labelstudio_sam2.segmenter.embedding_cache import EmbeddingCache
 from labelstudio_sam2.segmenter.embedding_disk import EmbeddingDisk
-from labelstudio_sam2.segmenter.models import Models, extra_specs, load_model
+from labelstudio_sam2.segmenter.models import Models, device_memory, extra_specs, load_model
 from labelstudio_sam2.segmenter.segmenter import Model, Segmenter
 from labelstudio_sam2.segmenter.zoo import ModelSpec, model_version, resolve
 from labelstudio_sam2.settings import Settings
+from labelstudio_sam2.stages import Stage
 
 if TYPE_CHECKING:
     from labelstudio_sam2.segmenter.sam2_model import Sam2Embedding
@@ -45,6 +49,8 @@ OPEN_PATHS = frozenset({"/health", "/ready", "/webhook"})
 """Served without credentials: probes and Label Studio's webhooks come without them, and nothing is given away."""
 QUICK_PATHS = frozenset({"/setup", "/webhook"})
 """Routes that Label Studio posts to and that do no work."""
+READINESS = "labelstudio_sam2.readiness"
+"""Under which the application's extensions hold its `Readiness`, for the server to withdraw."""
 FREE_THREADS = 2
 """Threads that slow requests never get, so that Label Studio's health checks are answered within its one second."""
 
@@ -73,7 +79,8 @@ def build_assistant(settings: Settings) -> Assistant:
     """Return an assistant whose model loads in the background."""
     segmenter = build_segmenter(settings)
     segmenter.start()
-    return _assistant(ImageSource(settings), segmenter, settings)
+    source = ImageSource(settings)
+    return Assistant(source, segmenter, _prefetch(source, segmenter, settings), RequestLimits.from_settings(settings))
 
 
 def build_app(settings: Settings) -> Flask:
@@ -92,35 +99,52 @@ def build_app(settings: Settings) -> Flask:
         forget=device.forget,
         wait_seconds=settings.request_seconds,
     )
+    metrics = Metrics()
+    prefetch = _prefetch(source, segmenter, settings, observe=metrics.count_prefetch)
+    metrics.registry.register(TierCollector(segmenter.cache_stats))
+    metrics.registry.register(DeviceCollector(segmenter.waiting, device.memory_bytes))
+    if prefetch is not None:
+        metrics.registry.register(PrefetchCollector(prefetch))
     segmenter.start()
-    return create_app(_assistant(source, segmenter, settings), segmenter, models, settings)
+    assistant = Assistant(source, segmenter, prefetch, RequestLimits.from_settings(settings))
+    return create_app(assistant, segmenter, models, settings, metrics)
 
 
 def create_app(
-    assistant: Assistant, readiness: Readiness, models: Models[Any, SegmentAnything2], settings: Settings
+    assistant: Assistant,
+    model: ModelState,
+    models: Models[Any, SegmentAnything2],
+    settings: Settings,
+    metrics: Metrics | None = None,
 ) -> Flask:
     """Return the application around its parts; nothing is started.
 
     Args:
         assistant: Answers Label Studio.
-        readiness: Of the served model.
+        model: The served model's state.
         models: What the SAM 2 API answers with.
         settings: Limits and credentials.
+        metrics: For `/metrics`, with what the parts register there; by default requests and the model's state alone.
     """
     app = Flask("labelstudio_sam2", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = settings.max_request_mb * 1_000_000
     app.json.sort_keys = False  # type: ignore[attr-defined]
+    metrics = metrics or Metrics()
+    readiness = app.extensions[READINESS] = Readiness(model)
+    versions = {"version": version("labelstudio-sam2"), "model": assistant.model_version}
+    metrics.registry.register(ModelCollector(readiness, versions))
+    follow_requests(app, metrics)  # first: all else is timed
+    app.url_map.strict_slashes = False  # else an empty path is answered by a redirect, which is HTML
     api_key = settings.api_key.get_secret_value() if settings.api_key else None
     access = Access(api_key, is_basic=(lambda: bool(g.is_basic)) if settings.basic_auth_user else None)
-    app.before_request(_begin_request)
     if settings.basic_auth_user and settings.basic_auth_pass:
         app.before_request(_basic_auth(settings.basic_auth_user, settings.basic_auth_pass.get_secret_value()))
+    app.register_blueprint(ops_routes(metrics))
     app.register_blueprint(label_studio_routes(assistant, readiness))
     app.register_blueprint(sam2_api.sam2_routes(models, readiness, access, version=version("labelstudio-sam2")))
     app.wsgi_app = sam2_api.PlainPaths(app.wsgi_app, _paths_of(app, sam2_api.BLUEPRINT))  # type: ignore[method-assign]
     _serve_errors(app)
     _leave_threads_free(app, settings.threads - FREE_THREADS)  # last: strangers are refused before they take a place
-    app.after_request(_log_request)
     return app
 
 
@@ -134,13 +158,19 @@ class _Device:
         self.schedule = DeviceSchedule(max_waiting=settings.max_waiting, wait_seconds=settings.request_seconds)
         self.disk = _disk(settings)
         self._settings = settings
+        self._name: str | None = None
         self._any_model: weakref.WeakSet[Model[Sam2Embedding]] = weakref.WeakSet()
 
     def load(self, spec: ModelSpec) -> "Model[Sam2Embedding]":
         settings = self._settings
         model = load_model(spec, settings.weights_dir, device=settings.device, precision=settings.precision)
         self._any_model.add(model)
+        self._name = model.device
         return model
+
+    def memory_bytes(self) -> Mapping[str, int]:
+        """By kind; nothing before the first model is there."""
+        return {} if self._name is None else device_memory(self._name)
 
     def forget(self, model_version: str) -> None:
         """Give back what a model that was taken out of memory held."""
@@ -164,12 +194,18 @@ def _segmenter(spec: ModelSpec, settings: Settings, device: _Device) -> "Segment
     )
 
 
-def _assistant(source: ImageSource, segmenter: "Segmenter[Sam2Embedding]", settings: Settings) -> Assistant:
+def _prefetch(
+    source: ImageSource,
+    segmenter: "Segmenter[Sam2Embedding]",
+    settings: Settings,
+    *,
+    observe: Callable[[Mapping[Stage, float]], object] = lambda _: None,
+) -> Prefetch | None:
     if settings.prefetch_mb == 0:
-        return Assistant(source, segmenter)
-    tasks = LabelStudioTasks(settings)
+        return None
+    tasks = LabelStudioTasks(source.token)
     next_tasks = tasks if tasks.can_ask else None
-    return Assistant(source, segmenter, Prefetch(source, segmenter, next_tasks, count=settings.prefetch_tasks))
+    return Prefetch(source, segmenter, next_tasks, count=settings.prefetch_tasks, observe=observe)
 
 
 def _disk(settings: Settings) -> EmbeddingDisk | None:
@@ -202,7 +238,8 @@ def _serve_errors(app: Flask) -> None:
     def answer_http_error(error: HTTPException) -> Response:
         response = Response(status=error.code, headers=error.get_headers())  # a 405 names the methods that are served
         word, detail = error.name.lower().replace(" ", "_"), error.description
-        response.data = jsonify(error=word, message=detail, detail=detail).data
+        g.error = word
+        response.data = jsonify(error=word, message=detail, detail=detail, request_id=g.get("request_id")).data
         response.mimetype = "application/json"
         return response
 
@@ -220,6 +257,7 @@ def _drain(max_bytes: int) -> None:
 
 
 def _error_response(error: BackendError) -> Response:
+    g.error = error.code
     detail = error.reason if g.get("is_stranger") else str(error)  # paths and texts are for those who may know
     status = sam2_api.status_of(error) if request.blueprint == sam2_api.BLUEPRINT else error.status
     # inference-sdk reads `message`
@@ -231,12 +269,6 @@ def _error_response(error: BackendError) -> Response:
     if status == 503 and request.method == "POST":
         response.headers["Retry-After"] = "1"  # never on GET /health: Label Studio would sleep in its web worker
     return response
-
-
-def _begin_request() -> None:
-    g.started = time.perf_counter()
-    g.request_id = secrets.token_hex(6)
-    request_id.set(g.request_id)
 
 
 def _leave_threads_free(app: Flask, places: int) -> None:
@@ -281,16 +313,3 @@ def _encodings(credentials: str) -> Iterator[bytes]:
     if not credentials.isascii():
         with suppress(UnicodeEncodeError):
             yield credentials.encode("latin-1")
-
-
-def _log_request(response: Response) -> Response:
-    seconds = time.perf_counter() - g.started if "started" in g else None
-    level = logging.DEBUG if request.method == "GET" else logging.INFO
-    logger.log(
-        level,
-        "%s %s",
-        request.method,
-        request.path[:80],
-        extra={"status": response.status_code, "ms": None if seconds is None else round(seconds * 1000, 1)},
-    )
-    return response

@@ -1,5 +1,6 @@
-"""The command line: `labelstudio-sam2 serve`, `segment`, `weights`, `settings`, `demo`."""
+"""The command line: `labelstudio-sam2 serve`, `precompute`, `segment`, `weights`, `settings`, `demo`."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -53,6 +54,51 @@ def serve(
     except ValueError as error:
         raise _usage_error(str(error)) from None
     serve_with_gunicorn(settings)
+
+
+@app.command()
+def precompute(
+    project: Annotated[
+        list[int], typer.Option(min=1, help="A project's number, as in its address; may be given several times.")
+    ],
+    model: Annotated[
+        str | None, typer.Option(help="What the server runs with. Default: MODEL, else sam2/hiera_small.")
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cuda, mps or cpu. Default: DEVICE, else auto.")] = None,
+    *,
+    every_task: Annotated[
+        bool, typer.Option("--all", help="Every task; otherwise only those that nobody has finished.")
+    ] = False,
+) -> None:
+    """Embed the pictures of whole projects ahead, so that no annotator waits for the image encoder.
+
+    They go into the folder EMBEDDING_DISK_DIR, where the server finds them if it has the same folder, MODEL,
+    PRECISION and kind of device. It may run meanwhile. What is there already is passed over, so stop it with Ctrl-C
+    whenever you like and start it again.
+
+    \b
+    Example:
+      export LABEL_STUDIO_URL=http://localhost:8080 LABEL_STUDIO_API_KEY=...
+      export EMBEDDING_DISK_DIR=embeddings
+      labelstudio-sam2 precompute --project 3
+      labelstudio-sam2 serve
+
+    It ends with 0 if all is there, with 1 if something failed or had no room, with 130 after Ctrl-C.
+    """  # noqa: D301 - the backspace keeps the lines of a paragraph apart
+    from labelstudio_sam2 import precompute_command as command  # noqa: PLC0415  `serve` lists no tasks
+
+    try:
+        settings = load_settings(model=model, device=device)
+        console = Console(stderr=True)
+        outcome = command.precompute_projects(project, settings, unfinished_only=not every_task, console=console)
+    except ValueError as error:
+        raise _usage_error(str(error)) from None
+    except (BackendError, OSError) as error:
+        raise _failure(str(error), 1) from None
+    except KeyboardInterrupt:
+        os._exit(130)  # at once: threads that compute would be waited for, and every file is whole
+    typer.echo(outcome.summary())
+    raise typer.Exit(outcome.exit_code)
 
 
 @app.command()

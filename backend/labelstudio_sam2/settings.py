@@ -96,8 +96,18 @@ class Settings(BaseSettings):
     max_request_mb: int = Field(16, ge=1, description="Largest request body, in MB")
     max_image_mb: int = Field(50, ge=1, description="Largest picture file, in MB")
     max_image_megapixels: int = Field(50, ge=1, description="Largest picture, in megapixels")
+    max_tasks: int = Field(100, ge=1, description="Tasks in one request that asks for masks")
+    max_regions: int = Field(1000, ge=1, description="Regions that an annotator prompts with, in one request")
+    max_objects: int = Field(256, ge=1, description="Masks that one request may ask for")
+    max_label_config_kb: int = Field(256, ge=1, description="Longest labeling configuration, in kB")
     max_waiting: int = Field(32, ge=1, description="Requests that may wait for the device before others get 503")
-    request_seconds: float = Field(60, gt=0, description="How long a request may wait for the device")
+    max_downloads: int = Field(16, ge=1, description="Pictures downloaded at once")
+    max_downloads_per_host: int = Field(8, ge=1, description="Of these, from one host")
+    max_redirects: int = Field(3, ge=0, description="Redirects followed in one download")
+    request_seconds: float = Field(
+        60, gt=0, description="How long a request may take to come in, and then wait for the device"
+    )
+    drain_seconds: int = Field(30, ge=1, description="How long a server told to stop lets requests end")
     image_connect_seconds: float = Field(3, gt=0, description="Deadline to connect to a picture's server")
     image_download_seconds: float = Field(15, gt=0, description="Deadline of a whole picture download")
     image_revalidate_seconds: float = Field(

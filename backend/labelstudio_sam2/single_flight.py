@@ -6,6 +6,7 @@ from concurrent.futures import Future
 from typing import Generic, TypeVar
 
 from labelstudio_sam2.errors import BackendError, BusyError
+from labelstudio_sam2.stages import stage
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
@@ -40,7 +41,8 @@ class SingleFlight(Generic[K, V]):
                 flight = self._flights[key] = Future()
         if not leads:
             try:
-                return flight.result(timeout=timeout_seconds)
+                with stage("wait"):
+                    return flight.result(timeout=timeout_seconds)
             except TimeoutError:
                 if flight.done():
                     raise  # the work itself failed with a TimeoutError

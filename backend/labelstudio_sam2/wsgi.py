@@ -1,8 +1,10 @@
 """Serving it: one gunicorn worker with threads, because one process owns the device."""
 
+import errno
 import logging
 import socket
 import struct
+import time
 from ipaddress import ip_address
 from typing import Any
 
@@ -10,24 +12,68 @@ from flask import Flask
 from gunicorn.app.base import BaseApplication
 from gunicorn.workers.gthread import ThreadWorker
 
-from labelstudio_sam2.app import build_app
+from labelstudio_sam2.app import READINESS, build_app
+from labelstudio_sam2.errors import BusyError
 from labelstudio_sam2.ops.logging import configure_logging, gunicorn_log_config
 from labelstudio_sam2.ops.memory import reuse_freed_memory
 from labelstudio_sam2.settings import Settings, SettingsError
 
 logger = logging.getLogger(__name__)
 
-GRACEFUL_SECONDS = 30
 READ_SECONDS = 10
 """How long a client may keep silent in the middle of a request. Label Studio sends from the same network."""
 
 
+class Client(socket.socket):
+    """A client's connection, with an end to waiting for one that stops sending, stops reading or takes for ever.
+
+    The limits are the kernel's: gunicorn sets Python's own to none each time.
+    """
+
+    read_until = 0.0
+    """On the monotonic clock, when the request that comes in must be here."""
+
+    def expect_request(self, seconds: float) -> None:
+        """Give the next request its time: a byte now and then must not hold a thread for ever."""
+        self.read_until = time.monotonic() + seconds
+        self._set(socket.SO_SNDTIMEO, READ_SECONDS)
+
+    def recv(self, *arguments: int) -> bytes:
+        """Read what is there, or wait for some.
+
+        Raises:
+            ConnectionResetError: The request took too long to come in.
+            BlockingIOError: The client kept silent for too long.
+        """
+        left = self.read_until - time.monotonic()
+        if left <= 0:
+            raise ConnectionResetError(errno.ECONNRESET, "the request took too long to come in")
+        self._set(socket.SO_RCVTIMEO, min(left, READ_SECONDS))
+        return super().recv(*arguments)
+
+    def _set(self, option: int, seconds: float) -> None:
+        microseconds = max(int(seconds * 1e6), 1)  # the kernel's 0 is no limit
+        self.setsockopt(socket.SOL_SOCKET, option, struct.pack("ll", *divmod(microseconds, 1_000_000)))
+
+
 class Worker(ThreadWorker):  # type: ignore[misc]
-    """gunicorn's threads, with an end to waiting for a client that stops sending in the middle of a request."""
+    """gunicorn's threads, for clients that are not trusted to come to an end.
+
+    While it shuts down `/ready` says so to whoever still has a connection.
+    """
+
+    def handle_exit(self, sig: int, frame: Any) -> None:
+        """Begin to shut down, at a signal."""
+        app = getattr(self, "wsgi", None)
+        if isinstance(app, Flask):  # else it is still being built
+            app.extensions[READINESS].withdraw(BusyError("the server is shutting down"))
+        super().handle_exit(sig, frame)
 
     def enqueue_req(self, conn: Any) -> None:
-        """Hand a connection to a thread. The limit is the kernel's: gunicorn sets Python's own to none each time."""
-        conn.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", READ_SECONDS, 0))
+        """Hand a connection to a thread: a new one, or one on which another request begins."""
+        if not isinstance(conn.sock, Client):
+            conn.sock = Client(fileno=conn.sock.detach())
+        conn.sock.expect_request(self.app.settings.request_seconds)
         super().enqueue_req(conn)
 
 
@@ -35,23 +81,23 @@ class Server(BaseApplication):  # type: ignore[misc]
     """The application under gunicorn. The port is bound first, then the worker loads the model."""
 
     def __init__(self, settings: Settings) -> None:
-        self._settings = settings
+        self.settings = settings
         super().__init__()
 
     def load_config(self) -> None:
         """Tell gunicorn how to run it."""
-        host = f"[{self._settings.host}]" if ":" in self._settings.host else self._settings.host
+        host = f"[{self.settings.host}]" if ":" in self.settings.host else self.settings.host
         options: dict[str, Any] = {
-            "bind": f"{host}:{self._settings.port}",
+            "bind": f"{host}:{self.settings.port}",
             "workers": 1,
             "worker_class": Worker,
-            "threads": self._settings.threads,
+            "threads": self.settings.threads,
             "preload_app": False,  # CUDA in the master would break the forked worker
             "max_requests": 0,  # a new worker would load the model again
             "timeout": 120,
-            "graceful_timeout": GRACEFUL_SECONDS,
+            "graceful_timeout": self.settings.drain_seconds,
             "control_socket_disable": True,  # needs a writable home, and nobody asked for it
-            "logconfig_dict": gunicorn_log_config(self._settings.log_level),
+            "logconfig_dict": gunicorn_log_config(self.settings.log_level),
             "proc_name": "labelstudio-sam2",
         }
         for name, value in options.items():
@@ -59,8 +105,8 @@ class Server(BaseApplication):  # type: ignore[misc]
 
     def load(self) -> Flask:
         """Build the application, in the worker."""
-        configure_logging(self._settings.log_level)
-        return build_app(self._settings)
+        configure_logging(self.settings.log_level)
+        return build_app(self.settings)
 
 
 def check_port(settings: Settings) -> None:

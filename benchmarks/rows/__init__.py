@@ -5,7 +5,7 @@ from typing import TypeAlias
 
 from benchmarks.bench import Bench
 from benchmarks.report import Outcome
-from benchmarks.rows import annotators, brush_rle, clicks, decoder, embeddings, regions
+from benchmarks.rows import annotators, brush_rle, clicks, decoder, embeddings, precompute, regions
 
 RowFunction: TypeAlias = Callable[[Bench], Outcome]
 
@@ -18,8 +18,10 @@ ROWS: dict[str, RowFunction] = {
     "after-opening": embeddings.after_opening,
     "cache-bytes": embeddings.cache_bytes,
     "disk-hits": embeddings.disk_hits,
+    "precompute": precompute.precompute,
     "regions": regions.regions,
     "annotators": annotators.annotators,
+    "thinking": annotators.thinking_annotators,
     "picture-size": clicks.picture_size,
     "cache-hits": embeddings.cache_hits,
     "decoder": decoder.decoder,

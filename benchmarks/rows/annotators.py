@@ -5,7 +5,7 @@ from itertools import product
 
 from benchmarks.bench import NANO, Bench
 from benchmarks.clicks import click_body
-from benchmarks.crowd import Crowd, Question, ask_together
+from benchmarks.crowd import Crowd, Question, ask_together, pauses
 from benchmarks.pictures import disc_files
 from benchmarks.report import Curve, Outcome, Point, Row, at_most
 from benchmarks.timings import Spread, round_text
@@ -13,6 +13,8 @@ from benchmarks.timings import Spread, round_text
 _PICTURES = 16
 _THREADS = 8
 _ANNOTATORS = (1, 4, 16)
+_USED = 0.2
+"""Which share of the time the device works where annotators think between their clicks."""
 
 
 def wrong_answers(bench: Bench) -> Outcome:
@@ -70,6 +72,39 @@ def annotators(bench: Bench) -> Outcome:
         for name in backends
     ]
     return Outcome(rows=rows, curves=curves)
+
+
+def thinking_annotators(bench: Bench) -> Outcome:
+    """Measure how long 1 and 16 annotators wait who think between clicks, so that the device is a fifth used."""
+    click = bench.contenders(NANO).ours.click
+    questions = _questions(click, bench)
+    many, rounds, clicks = len(questions), bench.rounds(4, 2), 10 if bench.is_quick else 24
+    alone, crowd = Crowd(), Crowd()
+    costs = []
+    for number in range(rounds):
+        bench.announce(f"annotators who think, {round_text(number, rounds)}: the cost of a click")
+        busy = Crowd()
+        ask_together(click, [questions], busy)
+        costs.append(busy.percentiles().median)  # anew each round: what slows the machine slows the pace as well
+        mean = many * costs[-1] / _USED - costs[-1]
+        for count, into in ((1, alone), (many, crowd)):
+            bench.announce(f"annotators who think, {round_text(number, rounds)}: {count}")
+            thinking = pauses(count, clicks, mean_seconds=mean, seed=number)
+            ask_together(click, [[own] * clicks for own in questions[:count]], into, thinking)
+    one, all_of_them = alone.percentiles().times(1000), crowd.percentiles().times(1000)
+    cost = Spread.of(costs).times(1000)
+    row = Row(
+        title=f"p95 of {many} annotators who think between clicks, of a single one's, nano, 640 x 480",
+        figure=Spread.exactly(all_of_them.high / one.high),
+        unit="x",
+        gate=at_most(2),
+        note=f"p50 {all_of_them.median:.1f} ms and p95 {all_of_them.high:.1f} ms of {crowd.asked} clicks, "
+        f"{crowd.wrong + crowd.failed} wrong; alone {one.median:.1f} and {one.high:.1f} ms of {alone.asked}; "
+        f"a click without a pause takes {cost.median:.1f} ms, from which follows the pace: {many} clicks in "
+        f"{many * cost.median / _USED / 1000:.2g} s; a queue of equal clicks that come at random gives 1.86x; time on "
+        f"the wall, which needs an idle machine",
+    )
+    return Outcome(rows=[row])
 
 
 def _backends(bench: Bench) -> dict[str, Callable[[bytes], bytes]]:

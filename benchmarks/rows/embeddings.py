@@ -1,7 +1,5 @@
 """What a picture's embedding costs: to keep, to find, to read from disk, and not to have when the first click comes."""
 
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +8,7 @@ from benchmarks.bench import FULL_HD, NANO, TINY, Bench, short_name
 from benchmarks.clicks import click_body, open_body
 from benchmarks.pictures import scene_file
 from benchmarks.report import Curve, Outcome, Point, Row, at_least, at_most
-from benchmarks.timings import NOTHING, Spread, Times, in_turns, ratio, round_text, timed
+from benchmarks.timings import NOTHING, Spread, Times, in_turns, ratio, round_text, timed, wait_until
 from labelstudio_sam2.segmenter.embedding_cache import EmbeddingCache
 from labelstudio_sam2.segmenter.embedding_disk import EmbeddingDisk
 
@@ -74,7 +72,7 @@ def after_opening(bench: Bench) -> Outcome:
         ours.forget()
         task_id, version = 1_000 + number, 1_000 + number  # a task and a picture that were never seen
         ours.click(open_body(picture, version=version, task_id=task_id))
-        _wait_until(lambda: ours.cache_stats().prefetched > 0)
+        wait_until(lambda: ours.cache_stats().prefetched > 0)
         body = click_body(picture, (50, 50), version=version, task_id=task_id)
         took = [timed(lambda: ours.click(body))[1] for _ in range(4)]  # noqa: B023  called at once
         if number >= 0:
@@ -88,14 +86,6 @@ def after_opening(bench: Bench) -> Outcome:
         ours=Times.of(first),
     )
     return Outcome(rows=[row])
-
-
-def _wait_until(condition: Callable[[], bool]) -> None:
-    for _ in range(12_000):
-        if condition():
-            return
-        time.sleep(0.01)
-    raise TimeoutError("nothing was embedded ahead within two minutes")
 
 
 @dataclass(frozen=True)

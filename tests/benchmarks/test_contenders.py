@@ -1,15 +1,18 @@
 """The plain code and ours answer alike: a benchmark of a wrong answer is worth nothing."""
 
+import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
-from benchmarks.clicks import agreement, click_body, existing_regions, mask_in
+from benchmarks.clicks import agreement, click_body, existing_regions, mask_in, never_seen
 from benchmarks.contenders import Contenders, build_contenders
-from benchmarks.crowd import Crowd, Question, ask_together
+from benchmarks.crowd import Crowd, Question, ask_together, pauses
 from benchmarks.pictures import disc_files, scene_file
 
 from labelstudio_sam2.errors import ImageUnavailableError
+from labelstudio_sam2.labelstudio.brush_rle import decode_brush_rle
 from labelstudio_sam2.segmenter import sam2_model
 
 SIZE_WH = (480, 270)
@@ -74,6 +77,17 @@ def test_a_new_version_of_an_address_is_asked_for_again(contenders: Contenders, 
         contenders.ours.click(click_body(picture, (50, 50), version=2))
 
 
+def test_regions_never_seen_before_are_the_same_masks_in_another_text() -> None:
+    (drawn,) = existing_regions(1, SIZE_WH)
+    (one,), (other,) = never_seen([drawn], 1), never_seen([drawn], 2)
+
+    assert one["value"]["rle"] != other["value"]["rle"]
+    for region in (one, other):
+        np.testing.assert_array_equal(
+            decode_brush_rle(region["value"]["rle"], (270, 480)), decode_brush_rle(drawn["value"]["rle"], (270, 480))
+        )
+
+
 def test_existing_regions_do_not_change_a_click_beside_them(contenders: Contenders, folder: Path) -> None:
     picture = scene_file(folder, SIZE_WH)
     regions = existing_regions(4, SIZE_WH)
@@ -100,3 +114,22 @@ def test_a_crowds_answers_are_counted_as_right_wrong_or_failed(contenders: Conte
     assert (crowd.asked, crowd.wrong, crowd.failed) == (6, 2, 2)
     assert crowd.share_wrong == 4 / 6
     assert len(crowd.seconds) == 6
+
+
+def test_annotators_who_think_pause_before_each_click_and_do_not_count_it() -> None:
+    ask = [Question(body=b"click", size_wh=(640, 480), right_answer=b"mask")] * 2
+    crowd = Crowd()
+    started = time.perf_counter()
+
+    ask_together(lambda _: b"mask", [ask], crowd, [[0.1, 0.2]])
+
+    assert sum(crowd.seconds) + 0.3 <= time.perf_counter() - started
+    assert (crowd.asked, crowd.wrong, crowd.failed) == (2, 0, 0)
+
+
+def test_pauses_are_of_the_mean_that_was_asked_for_and_the_same_in_every_run() -> None:
+    drawn = pauses(16, 100, mean_seconds=0.5, seed=3)
+
+    assert [len(own) for own in drawn] == [100] * 16
+    assert 0.45 < np.mean(drawn) < 0.55
+    assert drawn == pauses(16, 100, mean_seconds=0.5, seed=3)

@@ -8,12 +8,13 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NoReturn, TypeAlias
 
+import numpy as np
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
@@ -24,6 +25,7 @@ from labelstudio_sam2.segmenter.prompt import Mask
 
 REPOSITORY = Path(__file__).parents[2]
 LABEL_STUDIO_PYTHON = REPOSITORY / ".venv-label-studio" / "bin" / "python"
+NOISE_WH = (96, 64)
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 BROWSER_FLAGS = (
     "--disable-gpu",
@@ -50,6 +52,29 @@ class RunningDemo:
     def task_ids(self, project_id: int) -> list[int]:
         """Return a project's tasks, oldest first."""
         return sorted(task["id"] for task in self.get("/api/tasks", project=project_id, page_size=100)["tasks"])
+
+    def click(self, project_id: int, task_id: int, size_wh: tuple[int, int]) -> Any:
+        """Click in the middle of a task's picture, through Label Studio; return what it answers the editor."""
+        (backend,) = self.get("/api/ml", project=project_id)
+        region = {
+            "id": "abc",
+            "from_name": "point",
+            "to_name": "image",
+            "type": "keypointlabels",
+            "original_width": size_wh[0],
+            "original_height": size_wh[1],
+            "image_rotation": 0,
+            "is_positive": True,
+            "value": {"x": 50, "y": 50, "width": 1, "keypointlabels": ["Fruit"]},
+        }
+        asked = {"task": task_id, "context": {"result": [region]}}
+        answer = self.client._http.post(f"/api/ml/{backend['id']}/interactive-annotating", json=asked)
+        return answer.raise_for_status().json()
+
+    def finish(self, task_ids: Sequence[int]) -> None:
+        """Annotate tasks: nothing is on them."""
+        for task_id in task_ids:
+            self.client._http.post(f"/api/tasks/{task_id}/annotations/", json={"result": []}).raise_for_status()
 
     def command(self, *arguments: str) -> str:
         """Run `labelstudio-sam2 demo` on this folder; returns what it wrote."""
@@ -114,6 +139,26 @@ def page(browser: Browser, login: Any) -> Iterator[Page]:
 @pytest.fixture(scope="session")
 def scenes() -> dict[str, Scene]:
     return {scene.name: scene for scene in draw_scenes()}
+
+
+@pytest.fixture
+def make_project(demo: RunningDemo, scenes: dict[str, Scene]) -> Callable[..., tuple[int, list[int]]]:
+    """Return a function that makes a project of pictures that nobody has seen, and returns it and its tasks.
+
+    The pictures are `NOISE_WH` large; settings go in by name.
+    """
+
+    def make(count: int = 6, backend_url: str = demo.state.backend_url, **settings: object) -> tuple[int, list[int]]:
+        project_id = int(demo.client.create_project("Test of pictures ahead", LABEL_CONFIG)["id"])
+        noise = np.random.default_rng()
+        images = [noise.integers(0, 255, (*NOISE_WH[::-1], 3), np.uint8) for _ in range(count)]
+        demo.client.import_scenes(project_id, [replace(scenes["fruit"], image=image) for image in images])
+        demo.client.connect_backend(project_id, backend_url)
+        if settings:
+            demo.client._http.patch(f"/api/projects/{project_id}/", json=settings).raise_for_status()
+        return project_id, demo.task_ids(project_id)
+
+    return make
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from labelstudio_sam2.errors import ImageTooLargeError, ImageUnreadableError
-from labelstudio_sam2.images.decode import ImageLimits, decode_image, read_size
+from labelstudio_sam2.images.decode import ImageLimits, decode_image, image_from_pillow, read_size
 
 LIMITS = ImageLimits(max_bytes=1_000_000, max_pixels=1_000_000)
 RED, GREEN, BLUE, BLACK, WHITE, GRAY = (
@@ -53,6 +53,16 @@ def png_header(width: int, height: int) -> bytes:
 
 def riff(chunk: bytes) -> bytes:
     return b"RIFF" + struct.pack("<I", 4 + len(chunk)) + b"WEBP" + chunk
+
+
+def tiled_tiff(width: int, height: int, tile_side: int, tile: bytes) -> bytes:
+    """Return a gray TIFF whose pixels lie in one deflated tile."""
+    entries = [
+        *((256, width), (257, height), (258, 8), (259, 8), (262, 1), (277, 1), (284, 1)),
+        *((322, tile_side), (323, tile_side), (324, 8 + 2 + 12 * 11 + 4), (325, len(tile))),
+    ]
+    directory = struct.pack("<H", len(entries)) + b"".join(struct.pack("<HHII", tag, 4, 1, n) for tag, n in entries)
+    return b"II*\0" + struct.pack("<I", 8) + directory + b"\0" * 4 + tile
 
 
 HUGE = {  # each says it has 10,000 x 10,000 pixels
@@ -315,6 +325,16 @@ def test_the_pixel_limit_is_exact_in_every_format(kind: str) -> None:
         read_size(data, ImageLimits(10_000, 599))
     with pytest.raises(ImageTooLargeError):
         decode_image(data, ImageLimits(10_000, 599))
+
+
+def test_a_tile_is_as_limited_as_a_picture_since_it_is_decoded_whole() -> None:
+    tile = zlib.compress(b"\x07" * 1024)
+
+    assert decode_image(tiled_tiff(30, 20, 32, tile), ImageLimits(1000, 1024))[5, 7].tolist() == [7, 7, 7]
+    with pytest.raises(ImageTooLargeError, match="a tile of the picture is 32 x 32"):
+        decode_image(tiled_tiff(30, 20, 32, tile), ImageLimits(1000, 1023))
+    with pytest.raises(ImageTooLargeError, match="a tile of the picture is 40000 x 40000"):
+        image_from_pillow(Image.open(io.BytesIO(tiled_tiff(30, 20, 40_000, tile))), LIMITS)
 
 
 def test_pillows_own_pixel_limit_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:

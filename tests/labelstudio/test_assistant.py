@@ -15,6 +15,7 @@ from labelstudio_sam2.errors import (
     BadConfigError,
     BadPromptError,
     BadRequestError,
+    BusyError,
     ImageTimeoutError,
     ModelLoadingError,
     NoAnswerTagError,
@@ -23,7 +24,8 @@ from labelstudio_sam2.errors import (
     SizeMismatchError,
     UnsupportedError,
 )
-from labelstudio_sam2.labelstudio.assistant import image_address
+from labelstudio_sam2.labelstudio.assistant import Assistant, image_address
+from labelstudio_sam2.labelstudio.brush_extents import BrushExtents
 from labelstudio_sam2.labelstudio.editing import LESS_WEIGHT
 from labelstudio_sam2.labelstudio.label_config import ImageTag
 from labelstudio_sam2.labelstudio.wire import decode_predict_request, encode_answer, plain_answer
@@ -130,6 +132,43 @@ def test_the_first_click_decides_what_is_edited(annotator: Any, draw: Any, squar
 
     assert edited[0]["id"] == mask["id"]
     assert new[0]["id"] != mask["id"]
+
+
+def test_where_a_mask_is_is_known_from_the_first_click_beside_it_on(
+    annotator: Any, draw: Any, pictures: Any, segmenter: Any, square: Mask, until: Any
+) -> None:
+    extents = BrushExtents()
+    annotator.assistant = Assistant(pictures, segmenter, extents=extents)
+    task = draw.task(draft=[draw.mask(square)])
+    (region,) = draw.to_task(task).drafts[0].result
+
+    beside = annotator.ask(draw.click(80, 80), task=task)
+    until(lambda: extents.find(region, (100, 200)))
+    beside_again, on_it = annotator.ask(draw.click(80, 80), task=task), annotator.ask(draw.click(35, 40), task=task)
+
+    assert [prediction["result"][0]["id"] == region.id for prediction in (beside, beside_again, on_it)] == [
+        False,
+        False,
+        True,
+    ]
+
+
+def test_a_click_that_is_refused_leaves_no_region_waiting_to_be_learned(
+    annotator: Any, draw: Any, pictures: Any, segmenter: Any, square: Mask, until: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any) -> None:
+        raise BusyError("too many wait")
+
+    monkeypatch.setattr(segmenter, "segment", refuse)
+    extents = BrushExtents()
+    annotator.assistant = Assistant(pictures, segmenter, extents=extents)
+    task = draw.task(draft=[draw.mask(square)])
+
+    with pytest.raises(BusyError):
+        annotator.ask(draw.click(80, 80), task=task)
+
+    (region,) = draw.to_task(task).drafts[0].result
+    until(lambda: extents.find(region, (100, 200)) == (slice(30, 50), slice(60, 80)))
 
 
 @pytest.mark.parametrize(

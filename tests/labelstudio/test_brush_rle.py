@@ -15,7 +15,13 @@ from label_studio_sdk.converter import brush as untyped_brush
 from numpy.typing import NDArray
 
 from labelstudio_sam2.errors import BadPromptError, ImageTooLargeError
-from labelstudio_sam2.labelstudio.brush_rle import brush_rle_covers, decode_brush_rle, encode_brush_rle
+from labelstudio_sam2.labelstudio.brush_rle import (
+    brush_rle_covers,
+    brush_rle_extent,
+    decode_brush_rle,
+    encode_brush_rle,
+)
+from labelstudio_sam2.labelstudio.extent import mask_extent
 from labelstudio_sam2.segmenter.prompt import Mask
 
 brush: Any = untyped_brush
@@ -225,6 +231,28 @@ def test_each_pixel_alone_reads_as_in_the_mask_the_sdk_wrote(mask: Mask) -> None
     ]
 
 
+@settings(deadline=None)
+@given(foreign_streams())
+def test_the_extent_is_that_of_the_decoded_mask(stream: tuple[bytes, tuple[int, int]]) -> None:
+    rle, size_hw = stream
+
+    assert brush_rle_extent(rle, size_hw) == mask_extent(decode_brush_rle(rle, size_hw))
+
+
+@pytest.mark.parametrize("mask", NAMED_MASKS.values(), ids=NAMED_MASKS.keys())
+def test_the_extent_is_that_of_the_mask_the_sdk_wrote(mask: Mask) -> None:
+    height, width = mask.shape
+
+    assert brush_rle_extent(sdk_rle(mask), (height, width)) == mask_extent(mask)
+
+
+def test_an_object_that_leaves_a_row_at_its_end_and_enters_the_next_is_as_wide_as_the_picture() -> None:
+    mask = np.zeros((6, 8), np.bool_)
+    mask[2, 7] = mask[3, 0] = True
+
+    assert brush_rle_extent(encode_brush_rle(mask), (6, 8)) == (slice(2, 4), slice(0, 8))
+
+
 def test_a_pixel_is_read_without_what_follows_it() -> None:
     half = from_bits(EIGHT_VALUES, USUAL_SIZES, FOUR_255S)
 
@@ -342,8 +370,9 @@ def test_an_integer_that_is_no_byte_is_refused(integer: int) -> None:
     ],
 )
 def test_a_broken_stream_is_refused_with_what_is_wrong(bits: list[str], detail: str) -> None:
-    with pytest.raises(BadPromptError, match=detail):
-        decode_brush_rle(from_bits(*bits), (1, 2))
+    for read in (decode_brush_rle, brush_rle_extent):
+        with pytest.raises(BadPromptError, match=detail):
+            read(from_bits(*bits), (1, 2))
 
 
 @pytest.mark.parametrize("size_hw", [(0, 2), (-1, -2), (2, 0)])

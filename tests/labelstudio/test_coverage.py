@@ -1,5 +1,6 @@
 """Whether a region covers a pixel: to the pixel what its mask says, which these tests make each time."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from labelstudio_sam2.errors import BadPromptError
 from labelstudio_sam2.labelstudio.brush_rle import encode_brush_rle
 from labelstudio_sam2.labelstudio.coverage import region_covers
+from labelstudio_sam2.labelstudio.extent import Extent
 from labelstudio_sam2.labelstudio.regions import DrawnRegion, area_mask
 from labelstudio_sam2.labelstudio.wire import Region, RegionValue, Touch
 from labelstudio_sam2.segmenter.prompt import Mask
@@ -99,3 +101,32 @@ def test_a_region_of_nothing_covers_nothing() -> None:
 def test_a_broken_rle_is_a_bad_prompt(rle: bytes) -> None:
     with pytest.raises(BadPromptError):
         region_covers(drawn("brush", rle=msgspec.Raw(rle)), np.array([3, 3], np.float32), (6, 8))
+
+
+@dataclass(frozen=True)
+class Known:
+    """Knows one extent, whatever it is asked for."""
+
+    extent: Extent | None
+
+    def find(self, _region: Region, _size_hw: tuple[int, int]) -> Extent | None:
+        return self.extent
+
+
+def test_an_rle_is_not_read_where_its_extent_rules_the_point_out() -> None:
+    unreadable = drawn("brush", rle=msgspec.Raw(b'["not", "read"]'))
+    beside, around = Known((slice(0, 6), slice(0, 3))), Known((slice(3, 4), slice(3, 4)))
+    point = np.array([3, 3], np.float32)
+
+    assert not region_covers(unreadable, point, (6, 8), beside)
+    for extents in (around, Known(None)):
+        with pytest.raises(BadPromptError):
+            region_covers(unreadable, point, (6, 8), extents)
+
+
+def test_strokes_reach_beyond_the_extent_of_the_mask_they_were_painted_on() -> None:
+    touch = Touch("add", [0.0, 50.0, 100.0, 50.0], 5.0)
+    painted = drawn("brush", rle=rle_of(np.zeros((6, 8), bool)), touches=[touch])
+    nowhere = Known((slice(0, 0), slice(0, 0)))
+
+    assert region_covers(painted, np.array([3, 3], np.float32), (6, 8), nowhere)

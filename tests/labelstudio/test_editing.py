@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from labelstudio_sam2.errors import BadPromptError
 from labelstudio_sam2.labelstudio import editing
+from labelstudio_sam2.labelstudio.brush_extents import BrushExtents
 from labelstudio_sam2.labelstudio.editing import Edit, box_around, edit_prompt, edit_under, editable
 from labelstudio_sam2.labelstudio.prompts import Clicks, mask_logits
 from labelstudio_sam2.labelstudio.regions import DrawnRegion, area_mask, covers
@@ -118,6 +119,32 @@ def test_the_region_under_a_click_is_the_topmost_whose_mask_can_be_made_and_hold
     assert (found and found.region.id) == (expected[-1].id if expected else None)
     if found is not None and found.mask is not None:
         np.testing.assert_array_equal(found.mask, area_mask(found.region, SIZE_HW))
+
+
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    kinds=st.lists(st.sampled_from(["strokes", "polygon", *RLES]), max_size=6),
+    seed=st.integers(0, 10_000),
+    clicks=st.lists(st.tuples(st.integers(0, 200), st.integers(0, 100)), min_size=1, max_size=9),
+)
+def test_with_extents_the_same_region_is_found_before_and_after_they_are_learned(
+    draw: Any, until: Any, kinds: list[str], seed: int, clicks: list[tuple[int, int]]
+) -> None:
+    random = np.random.default_rng(seed)
+    regions = draw.drawn(*[any_region(draw, kind, random) for kind in kinds])
+    extents = BrushExtents()
+
+    def found(point: tuple[int, int], extents: BrushExtents | None = None) -> str | None:
+        at = np.array(point, np.float32)
+        edited = edit_under(at, regions, SIZE_HW, is_wanted=lambda _: True, extents=extents)
+        return None if edited is None else edited.region.id
+
+    plain = [found(point) for point in clicks]
+
+    assert [found(point, extents) for point in clicks] == plain
+    extents.learn()
+    until(lambda: not extents.is_learning)
+    assert [found(point, extents) for point in clicks] == plain
 
 
 def any_region(draw: Any, kind: str, random: np.random.Generator) -> dict[str, Any]:

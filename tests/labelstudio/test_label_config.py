@@ -224,17 +224,6 @@ def test_a_configuration_that_cannot_be_used_is_refused(xml: str) -> None:
         parse_label_config(xml)
 
 
-def test_a_configuration_may_have_256_kilobytes_and_no_more() -> None:
-    view = f"<View>{IMAGE}<!--{{}}--></View>"
-    padding = 256_000 - len(view.format(""))
-
-    parse_label_config(view.format("x" * padding))
-    with pytest.raises(BadConfigError, match="256000"):
-        parse_label_config(view.format("x" * (padding + 1)))
-    with pytest.raises(BadConfigError, match="256000"):
-        parse_label_config(view.format("ä" * (padding // 2 + 1)))  # bytes count, not characters
-
-
 def test_the_detail_holds_nothing_of_a_broken_configuration() -> None:
     with pytest.raises(BadConfigError) as error:
         parse_label_config("<View>secret</Wiev>")

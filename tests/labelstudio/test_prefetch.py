@@ -7,8 +7,11 @@ import pytest
 
 from labelstudio_sam2.errors import ImageUnavailableError, ModelLoadingError
 from labelstudio_sam2.labelstudio.assistant import Assistant
+from labelstudio_sam2.labelstudio.label_studio_tasks import Page
 from labelstudio_sam2.labelstudio.prefetch import MAX_PICTURES, MAX_WAITING, STALE_SECONDS, Prefetch
 from labelstudio_sam2.labelstudio.wire import Task
+from labelstudio_sam2.ops.logging import request_id
+from labelstudio_sam2.stages import stage
 
 LABEL_CONFIG = """
 <View>
@@ -65,10 +68,11 @@ class Project:
     asked: list[tuple[str, int, int]] = field(default_factory=list)
     while_asked: Callable[[], object] = lambda: None
 
-    def tasks_after(self, project: str, task_id: int, count: int) -> list[Task]:
+    def tasks_after(self, project: str, task_id: int, count: int) -> Page:
         self.asked.append((project, task_id, count))
         self.while_asked()
-        return [task(number) for number in range(task_id + 1, 10)][:count]
+        following = [task(number) for number in range(task_id + 1, 10)]
+        return Page(following[:count], len(following))
 
 
 @pytest.fixture
@@ -366,3 +370,43 @@ def test_opening_a_task_and_clicking_on_it_are_noticed_but_a_batch_is_not(
 
     annotator.assistant.predict(annotator.request(tasks=[draw.task(), draw.task()]))
     assert len(notes.noticed) == 2
+
+
+def test_what_became_of_each_step_is_counted(
+    prefetch: Prefetch, addresses: Addresses, ahead: Ahead, now: list[float], until: Any
+) -> None:
+    addresses.broken.add("7.png")
+    prefetch.notice(task(7), LABEL_CONFIG, "6")  # 7 is refused; the list, 8 and 9 are done
+    until(lambda: prefetch.outcomes == {"done": 3, "refused": 1, "stale": 0, "dropped": 0})
+    ahead.pause.set()
+    prefetch.notice(task(30), LABEL_CONFIG, "7")
+    until(lambda: len(ahead.embedded) == 3)
+
+    for number in range(MAX_WAITING):
+        prefetch.notice(task(100 + number), LABEL_CONFIG, "no number")
+    now[0] += STALE_SECONDS
+    ahead.go_on.release()
+
+    until(lambda: prefetch.outcomes == {"done": 4, "refused": 1, "stale": MAX_WAITING, "dropped": 1})
+
+
+def test_it_tells_what_each_step_took_and_logs_under_the_id_of_the_request_that_led_to_it(
+    addresses: Addresses, until: Any
+) -> None:
+    ids: list[str] = []
+    told: list[list[str]] = []
+
+    class Staged(Ahead):
+        def prefetch(self, picture: Any) -> None:
+            ids.append(request_id.get())
+            with stage("embed"):
+                pass
+
+    prefetch = Prefetch(addresses, Staged(), observe=lambda seconds: told.append(list(seconds)))
+    for name in ("r-1", "r-2"):
+        token = request_id.set(name)
+        prefetch.notice(task(4), LABEL_CONFIG, name)
+        request_id.reset(token)
+
+    until(lambda: len(told) == 2)
+    assert (sorted(ids), told) == (["r-1", "r-2"], [["embed"], ["embed"]])

@@ -65,14 +65,6 @@ def test_a_region_sent_twice_counts_once(draw: Any) -> None:
     assert newest(draw, click, click) == [click["id"]]
 
 
-def test_a_context_takes_a_thousand_regions_and_no_more(draw: Any) -> None:
-    clicks = [draw.click(1, 1) for _ in range(1001)]
-
-    assert len(newest(draw, *clicks[:1000])) == 1000
-    with pytest.raises(BadPromptError, match="1001"):
-        newest(draw, *clicks)
-
-
 def test_a_context_of_labels_alone_holds_nothing_to_prompt_with(draw: Any) -> None:
     labels = {**draw.click(1, 1), "type": "labels", "value": {"labels": ["Cat"]}}
 

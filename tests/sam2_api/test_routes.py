@@ -7,6 +7,7 @@ import logging
 import pickle
 from collections.abc import Callable, Iterator
 from typing import Any
+from urllib.parse import quote
 
 import cv2
 import numpy as np
@@ -559,6 +560,19 @@ def test_without_any_key_only_what_gives_nothing_away_is_served(make_nano_app: C
     assert set(guarded) == {401}
     assert odd.status_code == null.status_code == 401
     assert set(opened) == {200}
+
+
+@pytest.mark.parametrize("api_key", [None, KEY])
+def test_an_address_that_is_no_utf_8_is_no_bug(make_nano_app: Callable[..., Flask], api_key: str | None) -> None:
+    client = make_nano_app(api_key=api_key).test_client()
+    with_key = f"a=\x80&api_key={quote(KEY)}"
+
+    statuses = [
+        client.get("/model/registry", environ_overrides={"QUERY_STRING": query}).status_code
+        for query in ("\x80", "api_key=\xff", with_key)
+    ]
+
+    assert statuses == ([200, 200, 200] if api_key is None else [401, 401, 200])
 
 
 def test_a_key_that_the_operator_did_not_set_is_ignored(client: FlaskClient, cached: str) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from labelstudio_sam2.errors import BusyError
 from labelstudio_sam2.segmenter.device_schedule import DeviceSchedule, Urgency
+from labelstudio_sam2.stages import listening, stage
 
 
 @pytest.fixture
@@ -250,3 +251,29 @@ def _predict() -> Urgency:
 def _take(schedule: DeviceSchedule) -> bool:
     with schedule.turn(_predict):
         return True
+
+
+def test_it_tells_who_waits_by_urgency_as_it_is_now(wait_for: Any) -> None:
+    schedule = DeviceSchedule(max_waiting=9, wait_seconds=10)
+    with schedule.turn(_predict):
+        turns = [wait_for(schedule, each, lambda: None) for each in (Urgency.EMBED, Urgency.PREDICT, Urgency.PREDICT)]
+        busy = schedule.waiting_by_urgency()
+
+    for turn in turns:
+        turn.result(5)
+    assert busy == {Urgency.PREDICT: 2, Urgency.EMBED: 1, Urgency.PREFETCH: 0}
+    assert schedule.waiting_by_urgency() == dict.fromkeys(Urgency, 0)
+
+
+def test_waiting_for_the_device_is_a_stage_of_its_own_also_in_the_middle_of_an_embedding(wait_for: Any) -> None:
+    schedule = DeviceSchedule(max_waiting=9, wait_seconds=10)
+
+    with listening() as times, schedule.turn(lambda: Urgency.EMBED) as step_aside, stage("embed"):
+        click = wait_for(schedule, Urgency.PREDICT, lambda: time.sleep(0.2))
+        before = times.seconds["queue"]
+        step_aside()
+        after = times.seconds["queue"]
+
+    click.result(5)
+    assert after - before >= 0.1
+    assert list(times.seconds) == ["queue", "embed"]

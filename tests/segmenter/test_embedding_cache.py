@@ -74,6 +74,18 @@ def test_once_asked_for_it_is_like_any_other() -> None:
     assert cache.stats().prefetched == 1
 
 
+def test_the_first_use_of_what_was_prefetched_is_counted_apart() -> None:
+    cache: EmbeddingCache[Sized] = EmbeddingCache(160, prefetch_max_bytes=40)
+    cache.put("ahead", Sized(40), prefetched=True)
+    cache.put("clicked on", Sized(40))
+
+    for key in ("ahead", "ahead", "clicked on", "neither"):
+        cache.get(key)
+
+    stats = cache.stats()
+    assert (stats.hits, stats.prefetched_hits, stats.misses) == (3, 1, 1)
+
+
 def test_prefetching_what_is_in_use_does_not_degrade_it() -> None:
     cache: EmbeddingCache[Sized] = EmbeddingCache(160, prefetch_max_bytes=40)
     cache.put("a", Sized(40))

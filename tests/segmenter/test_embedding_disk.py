@@ -51,30 +51,32 @@ class Held:
         return TEN
 
 
-def test_writing_is_another_threads_work_and_done_is_called_when_the_file_is_there(tmp_path: Path) -> None:
-    disk, held, seen = EmbeddingDisk(tmp_path, 100), Held(), list[bytes | None]()
+def test_writing_is_another_threads_work_that_is_done_when_the_file_is_there(tmp_path: Path) -> None:
+    disk, held = EmbeddingDisk(tmp_path, 100), Held()
 
-    disk.put("a", held.to_bytes, done=lambda: seen.append(disk.peek("a", as_it_is)))
+    written = disk.put("a", held.to_bytes)
     before = disk.peek("a", as_it_is)
+    was_done = written.done()
     held.release.set()
-    disk.flush()
+    written.result(60)
 
-    assert before is None
-    assert seen == [TEN]
+    assert (before, was_done) == (None, False)
+    assert disk.peek("a", as_it_is) == TEN
 
 
 def test_when_too_many_wait_to_be_written_the_next_is_skipped_and_counted(tmp_path: Path) -> None:
-    disk, held, done = EmbeddingDisk(tmp_path, 100, max_unwritten=2), Held(), list[str]()
+    disk, held = EmbeddingDisk(tmp_path, 100, max_unwritten=2), Held()
 
     disk.put("a", held.to_bytes)
     disk.put("b", held.to_bytes)
-    disk.put("c", held.to_bytes, done=lambda: done.append("c"))
-    done_at_once = list(done)
+    skipped = disk.put("c", held.to_bytes)
+    told = skipped.exception(timeout=0)
     held.release.set()
     disk.flush()
     kept(disk, "d")
 
-    assert done_at_once == done == ["c"]
+    assert isinstance(told, OSError)
+    assert "too many embeddings wait" in str(told)
     assert [disk.peek(key, as_it_is) for key in "abcd"] == [TEN, TEN, None, TEN]
     assert disk.stats().skipped == 1
 
@@ -118,16 +120,16 @@ def test_what_from_bytes_raises_beside_that_is_the_callers(tmp_path: Path) -> No
 def test_a_bug_in_to_bytes_is_logged_and_the_next_one_is_written(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    disk, done = EmbeddingDisk(tmp_path, 100, max_unwritten=1), list[str]()
+    disk = EmbeddingDisk(tmp_path, 100, max_unwritten=1)
 
     def fail() -> bytes:
         raise ValueError("a bug")
 
-    disk.put("a", fail, done=lambda: done.append("a"))
+    failed = disk.put("a", fail)
     disk.flush()
     kept(disk, "b")
 
-    assert done == ["a"]
+    assert isinstance(failed.exception(), ValueError)
     assert (disk.peek("b", as_it_is), disk.stats().skipped) == (TEN, 1)
     assert [record.levelname for record in caplog.records] == ["ERROR"]
 
@@ -262,3 +264,25 @@ def test_while_nothing_can_be_written_nobody_waits_for_a_file(
         pass
 
     assert (holds, waited, holds_again) == (True, False, True)
+
+
+def test_its_figures_never_wait_for_the_disk_and_are_there_after_the_first_look(tmp_path: Path) -> None:
+    kept(EmbeddingDisk(tmp_path, 100), "a")
+    disk = EmbeddingDisk(tmp_path, 100)
+
+    with disk._folder._lock:  # as while the disk hangs
+        meanwhile = [disk.stats() for _ in range(3)]
+    disk.flush()
+
+    assert {(stats.entries, stats.nbytes) for stats in meanwhile} == {(0, 0)}
+    assert (disk.stats().entries, disk.stats().nbytes) == (1, 10)
+
+
+def test_a_folder_that_cannot_be_looked_at_counts_as_empty(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(TEN)
+    disk = EmbeddingDisk(tmp_path / "file", 100)
+
+    disk.stats()
+    disk.flush()
+
+    assert (disk.stats().entries, disk.stats().nbytes) == (0, 0)

@@ -9,6 +9,7 @@ import weakref
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
@@ -35,6 +36,7 @@ from labelstudio_sam2.segmenter.sam2_model import (
     _normalize,
     _resize,
     load_sam2,
+    memory_bytes,
 )
 from labelstudio_sam2.segmenter.zoo import MODELS
 
@@ -430,6 +432,17 @@ def test_a_full_gpu_is_a_catalogued_error_that_keeps_no_tensor_alive() -> None:
 
     assert refusal.value.__context__ is None
     assert full.made() is None
+
+
+def test_a_cpu_has_no_memory_of_its_own_and_a_gpus_is_told_without_asking_its_driver(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name, nbytes in (("memory_allocated", 10), ("memory_reserved", 20)):
+        monkeypatch.setattr(torch.cuda, name, lambda device, nbytes=nbytes: nbytes if device == "cuda:1" else 0)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: SimpleNamespace(total_memory=80))
+
+    assert memory_bytes("cuda:1") == {"allocated": 10, "reserved": 20, "total": 80}
+    assert memory_bytes("cpu") == {}
 
 
 def test_several_models_may_share_one_net(nano: Sam2Model) -> None:

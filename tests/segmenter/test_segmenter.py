@@ -19,6 +19,7 @@ from labelstudio_sam2.segmenter.embedding_cache import EmbeddingCache
 from labelstudio_sam2.segmenter.embedding_disk import EmbeddingDisk
 from labelstudio_sam2.segmenter.prompt import Prompt
 from labelstudio_sam2.segmenter.segmenter import Segmenter
+from labelstudio_sam2.stages import listening
 
 CLICK = Prompt(point_coords=np.array([[3, 2]], np.float32), point_labels=np.array([1], np.int32))
 TWO_CLICKS = Prompt(point_coords=np.array([[3, 2], [5, 2]], np.float32), point_labels=np.array([1, 0], np.int32))
@@ -466,6 +467,91 @@ def test_what_is_prefetched_from_disk_is_still_nobodys(model: Any, make_picture:
     assert segmenter.cache_stats()["device"].prefetched == 1
 
 
+# Precomputed onto the disk tier
+
+
+def test_what_was_precomputed_is_there_for_another_process(model: Any, make_picture: Any, tmp_path: Path) -> None:
+    was_made = _started(model, tmp_path).precompute(make_picture(40))
+    picture, server = make_picture(40), _started(model, tmp_path)
+
+    (answer,) = server.segment(picture, [CLICK])
+
+    assert (was_made, answer.score) == (True, pytest.approx(0.4))
+    assert (model.embedded, picture.loaded) == ([40], 0)
+
+
+def test_what_is_on_disk_already_is_neither_decoded_nor_embedded_again(
+    model: Any, make_picture: Any, tmp_path: Path
+) -> None:
+    _started(model, tmp_path).embed(make_picture(40))
+    picture = make_picture(40)
+
+    was_made = _started(model, tmp_path).precompute(picture)
+
+    assert (was_made, model.embedded, picture.loaded) == (False, [40], 0)
+
+
+def test_precomputing_ends_when_the_file_is_there_and_takes_no_place_on_the_device(
+    model: Any, make_picture: Any, tmp_path: Path
+) -> None:
+    segmenter, release = _started(model, tmp_path), threading.Event()
+    model.on_to_bytes = lambda: release.wait(60)
+
+    with ThreadPoolExecutor(1) as thread:
+        working = thread.submit(segmenter.precompute, make_picture(40))
+        with pytest.raises(TimeoutError):
+            working.result(0.1)
+        release.set()
+        assert working.result(60)
+
+    assert segmenter.cache_stats()["device"].entries == 0
+    assert segmenter.cache_stats()["disk"].entries == 1
+    assert list(tmp_path.glob("locks/*")) == []
+
+
+def test_8_threads_that_precompute_equal_pictures_embed_each_once(
+    model: Any, make_picture: Any, tmp_path: Path
+) -> None:
+    segmenter = _started(model, tmp_path)
+
+    with ThreadPoolExecutor(8) as threads:
+        made = list(threads.map(lambda number: segmenter.precompute(make_picture(10 + number % 3)), range(24)))
+
+    assert sorted(model.embedded) == [10, 11, 12]
+    assert sum(made) == 3
+
+
+def test_precomputing_onto_a_disk_that_cannot_be_written_to_is_an_error(model: Any, make_picture: Any) -> None:
+    with pytest.raises(OSError, match="/proc/embeddings"):
+        _started(model, Path("/proc/embeddings")).precompute(make_picture(40))
+
+
+def test_without_a_disk_there_is_nothing_to_precompute_for(segmenter: Any, make_picture: Any) -> None:
+    with pytest.raises(OSError, match="no folder"):
+        segmenter.precompute(make_picture(40))
+    with pytest.raises(OSError, match="no folder"):
+        segmenter.disk_room()
+
+
+def test_who_is_told_to_stop_when_its_turn_has_come_embeds_nothing_and_keeps_no_lock(
+    model: Any, make_picture: Any, tmp_path: Path
+) -> None:
+    segmenter = _started(model, tmp_path)
+
+    with pytest.raises(InterruptedError):
+        segmenter.precompute(make_picture(40), before_embedding=_raising(InterruptedError("stopped")))
+
+    assert model.embedded == []
+    assert segmenter.precompute(make_picture(40))
+    assert list(tmp_path.glob("locks/*")) == []
+
+
+def test_the_room_on_disk_is_counted_in_embeddings(model: Any, tmp_path: Path) -> None:
+    segmenter = _started(model, tmp_path)  # 10,000 bytes; each embedding has 100 and a kilobyte about it
+
+    assert segmenter.disk_room() == 8
+
+
 class _Settling(Segmenter[Any]):
     """One that returns from `embed` when the file is written."""
 
@@ -523,3 +609,33 @@ def _raising(error: Exception) -> Callable[[], Any]:
 def _raise_next(errors: Any) -> None:
     for error in errors:
         raise error
+
+
+def test_who_waits_for_anothers_embedding_waits_and_does_not_embed(
+    segmenter: Any, model: Any, make_picture: Any, until: Any
+) -> None:
+    begun, release = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        begun.set()
+        assert release.wait(10)
+
+    def stages_of_a_click() -> list[str]:
+        with listening() as times:
+            segmenter.segment(make_picture(20), [CLICK])
+        return list(times.seconds)
+
+    model.on_embed = hold
+    with ThreadPoolExecutor(2) as threads:
+        leader = threads.submit(stages_of_a_click)
+        assert begun.wait(10)
+        follower = threads.submit(stages_of_a_click)
+        until(lambda: segmenter._clicked.total() == 2)
+        release.set()
+
+    assert leader.result() == ["queue", "embed", "predict"]
+    assert follower.result() == ["wait", "queue", "predict"]
+
+
+def test_it_tells_how_many_wait_for_the_device_by_what_for(segmenter: Any) -> None:
+    assert segmenter.waiting() == {"predict": 0, "embed": 0, "prefetch": 0}

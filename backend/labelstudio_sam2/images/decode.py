@@ -121,6 +121,7 @@ def image_from_pillow(picture: PillowImage.Image, limits: ImageLimits) -> Image:
         raise ImageUnreadableError("the picture has no pixels")
     with _only_our_errors():
         _check_pixels(picture.size, limits)
+        _check_pixels(_tile_size_wh(picture), limits, "a tile of the picture")
         turns_itself = isinstance(picture, TiffImagePlugin.TiffImageFile)
         orientation = 1 if turns_itself else _orientation(picture)
         return _turn(_to_rgb(picture), orientation)
@@ -169,16 +170,17 @@ def _read_header(data: bytes, limits: ImageLimits | None) -> _Header:
     file = reader(BytesIO(data))
     width, height = _stored_size_wh(file)
     _check_pixels((width, height), limits)
+    _check_pixels(_tile_size_wh(file), limits, "a tile of the picture")
     orientation = _orientation(file)
     return _Header(file, orientation, (width, height) if orientation >= 5 else (height, width))
 
 
-def _check_pixels(size_wh: tuple[int, int] | None, limits: ImageLimits | None) -> None:
+def _check_pixels(size_wh: tuple[int, int] | None, limits: ImageLimits | None, what: str = "the picture") -> None:
     if size_wh is None or limits is None:
         return
     width, height = size_wh
     if width * height > limits.max_pixels:
-        raise ImageTooLargeError(f"the picture is {width} x {height}, over {limits.max_pixels:,} pixels")
+        raise ImageTooLargeError(f"{what} is {width} x {height}, over {limits.max_pixels:,} pixels")
 
 
 def _reader(data: bytes) -> Callable[[BytesIO], ImageFile.ImageFile]:
@@ -227,6 +229,13 @@ def _stored_size_wh(file: ImageFile.ImageFile) -> tuple[int, int]:
     if isinstance(file, TiffImagePlugin.TiffImageFile):
         return int(file.tag_v2[TiffImagePlugin.IMAGEWIDTH]), int(file.tag_v2[TiffImagePlugin.IMAGELENGTH])
     return file.size
+
+
+def _tile_size_wh(file: PillowImage.Image) -> tuple[int, int] | None:
+    """Return (W, H) of a TIFF's tiles, None where there are none. Each is decoded whole, however small the picture."""
+    if not isinstance(file, TiffImagePlugin.TiffImageFile) or TiffImagePlugin.TILEWIDTH not in file.tag_v2:
+        return None
+    return int(file.tag_v2[TiffImagePlugin.TILEWIDTH]), int(file.tag_v2[TiffImagePlugin.TILELENGTH])
 
 
 def _orientation(file: PillowImage.Image) -> int:

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Self
 
 from labelstudio_sam2.errors import (
     BusyError,
@@ -22,10 +23,8 @@ from labelstudio_sam2.images.address import HostPolicy, Origin, Reach, WebAddres
 from labelstudio_sam2.images.connection import GuardedHttp, Response
 from labelstudio_sam2.images.deadline import Deadline
 from labelstudio_sam2.images.label_studio_token import LabelStudioToken
+from labelstudio_sam2.settings import Settings
 
-MAX_REDIRECTS = 3
-MAX_DOWNLOADS = 16
-MAX_DOWNLOADS_PER_HOST = 8
 MAX_VALIDATOR_LENGTH = 512
 
 # Where Label Studio passes on a file of a storage without ETags, it answers with one made of its user's id alone.
@@ -66,22 +65,49 @@ class Download:
     validators: Validators | None
 
 
+@dataclass(frozen=True)
+class DownloadLimits:
+    """What one download may take, and all of them together.
+
+    Attributes:
+        max_bytes: Of a file.
+        max_redirects: In one download.
+        at_once: Downloads at the same time.
+        per_host: Of these, from one host.
+    """
+
+    max_bytes: int
+    max_redirects: int
+    at_once: int
+    per_host: int
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> Self:
+        """Read `MAX_IMAGE_MB`, `MAX_REDIRECTS`, `MAX_DOWNLOADS` and `MAX_DOWNLOADS_PER_HOST`."""
+        return cls(
+            max_bytes=settings.max_image_mb * 1_000_000,
+            max_redirects=settings.max_redirects,
+            at_once=settings.max_downloads,
+            per_host=settings.max_downloads_per_host,
+        )
+
+
 class Fetcher:
-    """Downloads files; thread-safe, at most 16 at once and 8 from one host.
+    """Downloads files, no more at once than its limits say; thread-safe.
 
     Args:
         policy: Who may be asked.
         token: Label Studio's.
         http: Sends the requests.
-        max_bytes: The largest file to accept.
+        limits: What a download may take.
     """
 
-    def __init__(self, policy: HostPolicy, token: LabelStudioToken, http: GuardedHttp, *, max_bytes: int) -> None:
+    def __init__(self, policy: HostPolicy, token: LabelStudioToken, http: GuardedHttp, limits: DownloadLimits) -> None:
         self._policy = policy
         self._token = token
         self._http = http
-        self._max_bytes = max_bytes
-        self._slots = _Slots(MAX_DOWNLOADS, MAX_DOWNLOADS_PER_HOST)
+        self._limits = limits
+        self._slots = _Slots(limits.at_once, limits.per_host)
 
     def fetch(
         self, address: WebAddress, *, deadline: Deadline, validators: Validators | None = None, signs: bool = False
@@ -104,14 +130,14 @@ class Fetcher:
             BusyError: The deadline passed while other downloads had all places.
         """
         reach = self._policy.reach(address)
-        for _ in range(MAX_REDIRECTS + 1):
+        for _ in range(self._limits.max_redirects + 1):
             response = self._ask(address, reach, validators, deadline)
             if response.status not in {301, 302, 303, 307, 308}:
                 return self._download(address, response, validators)
             target = self._redirect(address, response)
             reach = self._policy.reach(target, signed=signs and self._policy.is_label_studio(address))
             address = target
-        raise ImageUnavailableError(f"{address.netloc} redirects more than {MAX_REDIRECTS} times")
+        raise ImageUnavailableError(f"{address.netloc} redirects more than {self._limits.max_redirects} times")
 
     def _ask(self, address: WebAddress, reach: Reach, validators: Validators | None, deadline: Deadline) -> Response:
         headers = validators.headers() if validators is not None and validators.origin == address.origin else {}
@@ -122,7 +148,7 @@ class Fetcher:
     def _send(self, address: WebAddress, reach: Reach, headers: Mapping[str, str], deadline: Deadline) -> Response:
         with self._slots.take(address.host, deadline):
             return self._http.request(
-                "GET", address, reach=reach, headers=headers, deadline=deadline, max_bytes=self._max_bytes
+                "GET", address, reach=reach, headers=headers, deadline=deadline, max_bytes=self._limits.max_bytes
             )
 
     def _redirect(self, address: WebAddress, response: Response) -> WebAddress:

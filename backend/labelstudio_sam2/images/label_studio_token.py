@@ -39,6 +39,11 @@ class LabelStudioToken:
         label_studio: `LABEL_STUDIO_URL`, where access tokens are bought.
         http: Sends the request for one.
 
+    Attributes:
+        label_studio: As above.
+        http: As above.
+        can_ask: Whether there are both an address and a token.
+
     Raises:
         SettingsError: The key cannot be one.
     """
@@ -48,8 +53,9 @@ class LabelStudioToken:
         if not (key.isascii() and key.isprintable()) or " " in key:
             raise SettingsError("LABEL_STUDIO_API_KEY: has a space or another character that no token has")
         self._key = key
-        self._label_studio = label_studio
-        self._http = http
+        self.label_studio = label_studio
+        self.http = http
+        self.can_ask = label_studio is not None and bool(key)
         self._claims = _jwt_claims(key)
         self._lock = threading.Lock()
         self._access: _Access | None = None
@@ -87,7 +93,7 @@ class LabelStudioToken:
         if not self._lock.acquire(timeout=deadline.left()):
             raise deadline.missed()
         try:
-            if self._access is None or self._http.clock() >= self._access.renew_at:
+            if self._access is None or self.http.clock() >= self._access.renew_at:
                 self._access = self._buy(deadline)
             return f"Bearer {self._access.token}"
         finally:
@@ -103,12 +109,12 @@ class LabelStudioToken:
         return True
 
     def _buy(self, deadline: Deadline) -> _Access:
-        if self._label_studio is None:
+        if self.label_studio is None:
             raise ImageForbiddenError("LABEL_STUDIO_URL is not set, so there is nobody to use the token with")
-        asked_at = self._http.clock()
-        response = self._http.request(
+        asked_at = self.http.clock()
+        response = self.http.request(
             "POST",
-            self._label_studio.join(self._label_studio.path.rstrip("/") + "/api/token/refresh/"),
+            self.label_studio.join(self.label_studio.path.rstrip("/") + "/api/token/refresh/"),
             reach=Reach.ANYWHERE,
             headers={"Content-Type": "application/json"},
             body=json.dumps({"refresh": self._key}).encode(),

@@ -28,13 +28,14 @@ from labelstudio_sam2.images.address import HostPolicy
 from labelstudio_sam2.images.connection import GuardedHttp, Resolver, resolve_host
 from labelstudio_sam2.images.deadline import Clock, Deadline
 from labelstudio_sam2.images.decode import ImageLimits, decode_image, make_pillow_strict, read_size
-from labelstudio_sam2.images.fetch import Fetcher, Validators
+from labelstudio_sam2.images.fetch import Download, DownloadLimits, Fetcher, Validators
 from labelstudio_sam2.images.label_studio_token import LabelStudioToken
 from labelstudio_sam2.images.place import Place, find_place
 from labelstudio_sam2.recently_used import RecentlyUsed
 from labelstudio_sam2.segmenter.prompt import Image
 from labelstudio_sam2.settings import Settings
 from labelstudio_sam2.single_flight import SingleFlight
+from labelstudio_sam2.stages import stage
 
 MAX_KNOWN = 4096
 """Addresses remembered; the longest unused goes first."""
@@ -77,7 +78,9 @@ class Picture:
             ImageUnavailableError: The file has changed since it was found, or cannot be had any more.
             BackendError: As `ImageSource.find`.
         """
-        return decode_image(self._read(), self._limits)
+        data = self._read()
+        with stage("decode"):
+            return decode_image(data, self._limits)
 
 
 class ImageSource:
@@ -89,6 +92,9 @@ class ImageSource:
         network: What connects to the checked IP address.
         clock: What deadlines and ages are read from.
         strict_pillow: Whether Pillow's warnings become errors, in the whole process: not where it is somebody else's.
+
+    Attributes:
+        token: What Label Studio is asked with.
 
     Raises:
         SettingsError: `LABEL_STUDIO_URL`, `LABEL_STUDIO_API_KEY` or `ALLOWED_IMAGE_HOSTS` is malformed.
@@ -113,8 +119,8 @@ class ImageSource:
         http = GuardedHttp(
             connect_seconds=settings.image_connect_seconds, resolver=resolver, network=network, clock=clock
         )
-        token = LabelStudioToken(settings, self._policy.label_studio, http)
-        self._fetcher = Fetcher(self._policy, token, http, max_bytes=self._limits.max_bytes)
+        self.token = LabelStudioToken(settings, self._policy.label_studio, http)
+        self._fetcher = Fetcher(self._policy, self.token, http, DownloadLimits.from_settings(settings))
         self._known: RecentlyUsed[Key, _Known] = RecentlyUsed(MAX_KNOWN)
         self._held = _HeldFiles(MAX_HELD_BYTES)
         self._flights: SingleFlight[Key, Picture] = SingleFlight()
@@ -157,9 +163,7 @@ class ImageSource:
         if self._is_fresh(known):  # another thread's look ended just before this one began
             return self._picture(place, known.sha256, known.size_hw)
         asked_at = self._clock()
-        download = self._fetcher.fetch(
-            place.address, signs=place.signs, deadline=deadline, validators=known.validators if known else None
-        )
+        download = self._download(place, deadline, known.validators if known else None)
         if download.data is None and known is not None:  # 304
             self._known.put(key, _Known(known.sha256, known.size_hw, download.validators, asked_at))
             return self._picture(place, known.sha256, known.size_hw)
@@ -179,12 +183,16 @@ class ImageSource:
         return Picture(sha256, size_hw, read, self._limits)
 
     def _download_again(self, place: Place, sha256: str) -> bytes:
-        download = self._fetcher.fetch(place.address, signs=place.signs, deadline=self._deadline())
+        download = self._download(place, self._deadline())
         data = download.data or b""
         if hashlib.sha256(data).hexdigest() != sha256:
             raise ImageUnavailableError(f"the file at {place.address} has just changed, try again")
         self._held.put(sha256, data)
         return data
+
+    def _download(self, place: Place, deadline: Deadline, validators: Validators | None = None) -> Download:
+        with stage("fetch"):
+            return self._fetcher.fetch(place.address, signs=place.signs, deadline=deadline, validators=validators)
 
     def _deadline(self) -> Deadline:
         return Deadline.after(self._seconds, "the download", self._clock)

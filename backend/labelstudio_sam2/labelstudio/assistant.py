@@ -1,6 +1,7 @@
 """One request of Label Studio from prompt to prediction: the order of the steps, and nothing else."""
 
 import logging
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -8,17 +9,18 @@ from typing import Any, Protocol
 import numpy as np
 
 from labelstudio_sam2.errors import BadRequestError
+from labelstudio_sam2.labelstudio.brush_extents import BrushExtents
 from labelstudio_sam2.labelstudio.editing import Edit, box_around, edit_prompt, edit_under
 from labelstudio_sam2.labelstudio.label_config import AnswerTag, ImageTag, LabelConfig, parse_label_config
+from labelstudio_sam2.labelstudio.limits import RequestLimits
 from labelstudio_sam2.labelstudio.predictions import answer_regions, clicked_parts
 from labelstudio_sam2.labelstudio.prompts import box_prompt, clicks_of, newest_prompts, prompts_of
 from labelstudio_sam2.labelstudio.regions import DrawnRegion, check_size, drawn_regions
 from labelstudio_sam2.labelstudio.wire import Context, PredictRequest, Task, newest_draft
 from labelstudio_sam2.segmenter.prompt import Image, Mask, Prompt, Segmentation
+from labelstudio_sam2.stages import stage
 
 logger = logging.getLogger(__name__)
-
-MAX_TASKS = 100
 
 
 class Picture(Protocol):
@@ -88,18 +90,29 @@ class Ask:
 
 
 class Assistant:
-    """Turns Label Studio's requests into its predictions. Thread-safe; keeps nothing between requests.
+    """Turns Label Studio's requests into its predictions. Thread-safe; no request changes another one's answer.
 
     Args:
         pictures: Where pictures come from.
         segmenter: Who finds the masks.
         prefetch: Who is told which task is open, if anyone.
+        limits: The most that one request may ask for.
+        extents: What remembers where brush regions are; one of its own if none is given.
     """
 
-    def __init__(self, pictures: Pictures, segmenter: Segmenter, prefetch: Prefetch | None = None) -> None:
+    def __init__(
+        self,
+        pictures: Pictures,
+        segmenter: Segmenter,
+        prefetch: Prefetch | None = None,
+        limits: RequestLimits | None = None,
+        extents: BrushExtents | None = None,
+    ) -> None:
         self._pictures = pictures
         self._segmenter = segmenter
         self._prefetch = prefetch
+        self._limits = limits or RequestLimits()
+        self._extents = extents if extents is not None else BrushExtents()
 
     @property
     def model_version(self) -> str:
@@ -115,16 +128,22 @@ class Assistant:
         Raises:
             BackendError: Whatever the catalogue says.
         """
+        started = time.monotonic()
+        self._limits.check(request)
         context = request.context
         project = str(request.project or "").partition(".")[0]
-        if context is None or not context.result:
+        if context is None or not request.is_click:
             self._notice(request, project)
             return [[] for _ in request.tasks]
-        if len(request.tasks) > MAX_TASKS:
-            raise BadRequestError(f"tasks: at most {MAX_TASKS} at once, got {len(request.tasks)}")
         self._segmenter.check_ready()  # before anything is downloaded for nothing
         config = parse_label_config(request.label_config)
-        predictions = [self._answer(task, context, config, project) for task in request.tasks]
+        predictions = []
+        try:
+            for task in request.tasks:
+                self._limits.check_time(started)
+                predictions.append(self._answer(task, context, config, project))
+        finally:
+            self._extents.learn()
         self._notice(request, project)
         return predictions
 
@@ -135,6 +154,7 @@ class Assistant:
 
     def _answer(self, task: Task, context: Context, config: LabelConfig, project: str) -> dict[str, Any]:
         regions = newest_prompts(context)
+        self._limits.check_objects(regions)
         newest = regions[-1]
         to_name, item_index = newest.image
         tags = config.answer_tags(to_name, newest.labels_from, newest.class_names)
@@ -142,8 +162,16 @@ class Assistant:
         picture = self._pictures.find(address, project=project, task_id=task.number)
         for region in regions:
             check_size(region, picture.size_hw)
-        asks = _asks(task, regions, config, tags, picture.size_hw)
+        asks = _asks(task, regions, config, tags, picture.size_hw, self._extents)
         segmentations = self._segmenter.segment(picture, [ask.prompt for ask in asks]) if asks else []
+        with stage("encode"):
+            results, scores = self._results(picture, asks, segmentations, item_index)
+        return {"result": results, "score": min(scores, default=0.0), "model_version": self.model_version}
+
+    def _results(
+        self, picture: Picture, asks: Sequence[Ask], segmentations: Sequence[Segmentation], item_index: int | None
+    ) -> tuple[list[dict[str, Any]], list[float]]:
+        """Return the regions that answer the asks, and each ask's score."""
         results, scores = [], []
         for ask, segmentation in zip(asks, segmentations, strict=True):
             mask, score = segmentation.mask(), segmentation.score
@@ -155,7 +183,7 @@ class Assistant:
                 kept = mask if tag.parts == "all" else clicked_parts(mask, ask.prompt)
                 region_id = ask.edit.region.id if ask.edit else None
                 results += answer_regions(kept, score, tag, region_id=region_id, item_index=item_index)
-        return {"result": results, "score": min(scores, default=0.0), "model_version": self.model_version}
+        return results, scores
 
     def _edited(self, picture: Picture, edit: Edit, mask: Mask, score: float) -> tuple[Mask, float]:
         """Return the mask that an edit ends with, and its score.
@@ -194,7 +222,12 @@ def image_address(task: Task, tag: ImageTag, item_index: int | None) -> str:
 
 
 def _asks(
-    task: Task, regions: Sequence[DrawnRegion], config: LabelConfig, tags: Sequence[AnswerTag], size_hw: tuple[int, int]
+    task: Task,
+    regions: Sequence[DrawnRegion],
+    config: LabelConfig,
+    tags: Sequence[AnswerTag],
+    size_hw: tuple[int, int],
+    extents: BrushExtents,
 ) -> list[Ask]:
     if any(region.kind != "keypoint" for region in regions):
         return [Ask(prompt, tags) for prompt in prompts_of(regions, size_hw)]
@@ -207,7 +240,7 @@ def _asks(
         return region.image == newest.image and set(own_values) == values
 
     on_screen = drawn_regions(newest_draft(task))
-    edited = edit_under(clicks.coords[0], on_screen, size_hw, is_wanted=is_same_class)
+    edited = edit_under(clicks.coords[0], on_screen, size_hw, is_wanted=is_same_class, extents=extents)
     if edited is not None:
         edit = edit_prompt(edited, clicks, size_hw)
         tag = _tag_of(edited.region, config)

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from labelstudio_sam2.errors import BadPromptError, ImageTooLargeError
+from labelstudio_sam2.labelstudio.extent import Extent
 from labelstudio_sam2.segmenter.prompt import Mask
 
 FIELD_SIZES = (3, 4, 8, 16)
@@ -113,6 +114,30 @@ def brush_rle_covers(pieces: Iterable[NDArray[np.uint8]], size_hw: tuple[int, in
             before = 0 if repeats[run] else alpha - int(ends[run] - lengths[run])
             return bool(_is_object(padded, values_at[run] + 8 * before))
     raise BadPromptError(f"brush RLE must hold {4 * size_hw[0] * size_hw[1]} values, its runs end at {done}")
+
+
+def brush_rle_extent(rle: ArrayLike, size_hw: tuple[int, int]) -> Extent | None:
+    """Return where the object is: `mask_extent(decode_brush_rle(rle, size_hw))`, without making the mask.
+
+    Args:
+        rle: As `decode_brush_rle` takes it.
+        size_hw: (H, W) of the region's original image.
+
+    Raises:
+        BadPromptError: As `decode_brush_rle`.
+    """
+    stream = _stream(rle)
+    count, sizes = _read_header(stream, size_hw)
+    pixels, is_object = _read_runs(stream, sizes, count)
+    ends = np.cumsum(pixels)[is_object]
+    if not len(ends):
+        return None
+    width = size_hw[1]
+    firsts, lasts = ends - pixels[is_object], ends - 1
+    rows = slice(int(firsts[0]) // width, int(lasts[-1]) // width + 1)
+    if (firsts // width < lasts // width).any():  # a run goes on in the next row
+        return rows, slice(0, width)
+    return rows, slice(int((firsts % width).min()), int((lasts % width).max()) + 1)
 
 
 def _mask_runs(mask: Mask) -> tuple[NDArray[np.int64], Mask]:

@@ -1,25 +1,37 @@
 """Whether a region covers a point, without making its mask: to find one of hundreds under a click. Pure."""
 
 from dataclasses import replace
+from typing import Protocol
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from labelstudio_sam2.labelstudio.brush_rle import brush_rle_covers
-from labelstudio_sam2.labelstudio.extent import Extent, extent_around
+from labelstudio_sam2.labelstudio.extent import Extent, extent_around, holds
 from labelstudio_sam2.labelstudio.regions import DrawnRegion, Stroke, draw_stroke, outline, pixel_of, strokes
-from labelstudio_sam2.labelstudio.wire import decode_rle, has_rle
+from labelstudio_sam2.labelstudio.wire import Region, decode_rle, has_rle
 from labelstudio_sam2.segmenter.prompt import FloatArray
 
 
-def region_covers(region: DrawnRegion, point: FloatArray, size_hw: tuple[int, int]) -> bool:
+class Extents(Protocol):
+    """Knows where brush RLEs cover anything at all."""
+
+    def find(self, region: Region, size_hw: tuple[int, int]) -> Extent | None:
+        """Return the part of the picture beyond which a brush RLE covers nothing, or None where that is not known."""
+        ...
+
+
+def region_covers(
+    region: DrawnRegion, point: FloatArray, size_hw: tuple[int, int], extents: Extents | None = None
+) -> bool:
     """Return whether a rectangle, polygon or brush region covers a point: `covers(area_mask(region, size_hw), point)`.
 
     Args:
         region: Drawn on this picture.
         point: (2,) float32 xy in pixels, within the picture.
         size_hw: (H, W) of the picture.
+        extents: What spares reading the RLE where the point lies beyond it, if anything.
 
     Raises:
         BadPromptError: Its RLE is broken. What is broken behind the point's pixel goes unseen.
@@ -30,7 +42,12 @@ def region_covers(region: DrawnRegion, point: FloatArray, size_hw: tuple[int, in
     for stroke in reversed(strokes(region, size_hw)):
         if _stroke_covers(stroke, pixel, size_hw):
             return stroke.adds
-    return has_rle(region.geometry) and brush_rle_covers(decode_rle(region.geometry), size_hw, pixel)
+    if not has_rle(region.geometry):
+        return False
+    extent = extents.find(region.geometry, size_hw) if extents is not None else None
+    if extent is not None and not holds(extent, pixel):
+        return False
+    return brush_rle_covers(decode_rle(region.geometry), size_hw, pixel)
 
 
 def _outline_covers(corners: NDArray[np.int32], pixel_xy: tuple[int, int], size_hw: tuple[int, int]) -> bool:
@@ -43,7 +60,7 @@ def _outline_covers(corners: NDArray[np.int32], pixel_xy: tuple[int, int], size_
         return False
     reach = 3 + (int(np.ptp(corners, axis=0).max()) >> 15)  # as far as a slanting edge is off when it is drawn
     extent = rows, columns = extent_around(corners, reach, size_hw)
-    if not _holds(extent, pixel_xy):
+    if not holds(extent, pixel_xy):
         return False
     x, y = pixel_xy
     if corners.min() >= 0 and (corners < size_hw[::-1]).all():
@@ -76,9 +93,3 @@ def _distances(pixel_xy: tuple[int, int], starts: NDArray[np.int32], ends: NDArr
     length_squared = np.maximum((along**2).sum(axis=1), 1.0)
     share = np.clip((to_pixel * along).sum(axis=1) / length_squared, 0.0, 1.0)
     return np.asarray(np.hypot(*(to_pixel - share[:, None] * along).T), np.float64)
-
-
-def _holds(extent: Extent, pixel_xy: tuple[int, int]) -> bool:
-    rows, columns = extent
-    x, y = pixel_xy
-    return bool(columns.start <= x < columns.stop and rows.start <= y < rows.stop)

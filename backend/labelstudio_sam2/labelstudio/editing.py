@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from labelstudio_sam2.errors import BackendError
-from labelstudio_sam2.labelstudio.coverage import region_covers
+from labelstudio_sam2.labelstudio.coverage import Extents, region_covers
 from labelstudio_sam2.labelstudio.prompts import Clicks, mask_logits, spread_points, stroke_clicks
 from labelstudio_sam2.labelstudio.regions import (
     DrawnRegion,
@@ -88,13 +88,17 @@ def edit_under(
     size_hw: tuple[int, int],
     *,
     is_wanted: Callable[[DrawnRegion], bool],
+    extents: Extents | None = None,
 ) -> Editable | None:
     """Return the topmost wanted brush or polygon region under the click, or None: then it begins a new object.
 
-    A region that cannot be read, or was drawn on another size, is passed over: it is not what was asked.
+    A region that cannot be read, or was drawn on another size, is passed over: it is not what was asked. `extents`
+    spare reading those that lie elsewhere.
     """
     for region in reversed(regions):
-        if region.kind in ("brush", "polygon") and is_wanted(region) and _lies_under(first_click, region, size_hw):
+        if region.kind not in ("brush", "polygon") or not is_wanted(region):
+            continue
+        if _lies_under(first_click, region, size_hw, extents):
             with suppress(BackendError):
                 return editable(region, size_hw)
     return None
@@ -153,12 +157,14 @@ def _kept(mask: Mask, asked: Clicks) -> Clicks:
     return Clicks(points, np.ones(len(points), np.int32))
 
 
-def _lies_under(click: FloatArray, region: DrawnRegion, size_hw: tuple[int, int]) -> bool:
+def _lies_under(
+    click: FloatArray, region: DrawnRegion, size_hw: tuple[int, int], extents: Extents | None = None
+) -> bool:
     try:
         check_size(region, size_hw)
         if region.kind == "rectangle":
             corners = rectangle_corners(region, size_hw)
             return bool((click >= corners.min(axis=0)).all() and (click <= corners.max(axis=0)).all())
-        return region_covers(region, click, size_hw)
+        return region_covers(region, click, size_hw, extents)
     except BackendError:
         return False

@@ -21,6 +21,13 @@ def mask_extent(mask: Mask) -> Extent | None:
     return within_rows, slice(int(columns[0]), int(columns[-1]) + 1)
 
 
+def holds(extent: Extent, pixel_xy: tuple[int, int]) -> bool:
+    """Return whether a pixel lies in a part of a picture."""
+    rows, columns = extent
+    x, y = pixel_xy
+    return bool(columns.start <= x < columns.stop and rows.start <= y < rows.stop)
+
+
 def extent_around(points: NDArray[np.int32], reach: int, size_hw: tuple[int, int]) -> Extent:
     """Return the part of a picture that is no farther than `reach` from the box around some points.
 

@@ -4,8 +4,8 @@ import logging
 import re
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -13,9 +13,12 @@ from typing import Protocol, TypeAlias
 
 from labelstudio_sam2.errors import BackendError
 from labelstudio_sam2.labelstudio.assistant import Picture, Pictures
-from labelstudio_sam2.labelstudio.label_config import LabelConfig, parse_label_config
+from labelstudio_sam2.labelstudio.label_config import ImageTag, LabelConfig, parse_label_config
+from labelstudio_sam2.labelstudio.label_studio_tasks import Page
 from labelstudio_sam2.labelstudio.wire import Task
+from labelstudio_sam2.ops.logging import request_id
 from labelstudio_sam2.recently_used import RecentlyUsed
+from labelstudio_sam2.stages import Stage, listening
 
 logger = logging.getLogger(__name__)
 
@@ -27,6 +30,10 @@ MAX_PICTURES = 4
 """Of one task."""
 MAX_REMEMBERED = 1024
 """Open tasks."""
+
+OUTCOMES = ("done", "refused", "stale", "dropped")
+"""Of a step: its picture has an embedding, or its tasks were listed; or not, which the log explains; it waited for
+`STALE_SECONDS`; more than `MAX_WAITING` came after it."""
 
 Key: TypeAlias = tuple[str, int]
 """Project and task."""
@@ -50,7 +57,7 @@ class Segmenter(Protocol):
 class NextTasks(Protocol):
     """Knows which tasks follow."""
 
-    def tasks_after(self, project: str, task_id: int, count: int) -> list[Task]:
+    def tasks_after(self, project: str, task_id: int, count: int) -> Page:
         """Return at most `count` tasks that an annotator gets after this one, in order."""
         ...
 
@@ -66,6 +73,7 @@ class Prefetch:
         segmenter: Who embeds them.
         next_tasks: Who is asked for the tasks that follow; None where there is no token to ask with.
         count: How many of those.
+        observe: Told what each step took, in seconds by stage.
         clock: What waiting is measured with, in seconds.
     """
 
@@ -76,23 +84,31 @@ class Prefetch:
         next_tasks: NextTasks | None = None,
         *,
         count: int = 0,
+        observe: Callable[[Mapping[Stage, float]], object] = lambda _: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._pictures = pictures
         self._segmenter = segmenter
         self._next_tasks = next_tasks
         self._count = count
+        self._observe = observe
         self._clock = clock
         self._steps: deque[_Step] = deque(maxlen=MAX_WAITING)
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
         self._noticed: RecentlyUsed[Key, float] = RecentlyUsed(MAX_REMEMBERED)
         self._listed: Key | None = None
+        self._outcomes = Counter(dict.fromkeys(OUTCOMES, 0))
 
     @property
     def waiting(self) -> int:
         """Steps that are still to be done: a picture each, or a list of tasks."""
         return len(self._steps)
+
+    @property
+    def outcomes(self) -> Mapping[str, int]:
+        """Steps by what became of them, since the start: each of `OUTCOMES`."""
+        return dict(self._outcomes)
 
     def notice(self, task: Task, label_config: str, project: str) -> None:
         """Take note that somebody has a task open; returns at once.
@@ -135,7 +151,7 @@ class Prefetch:
         # this very request: what comes meanwhile of later tasks was opened by nobody.
         self._listed = key
         try:
-            following = next_tasks.tasks_after(*key, self._count)
+            following = next_tasks.tasks_after(*key, self._count).tasks
         finally:
             self._listed = None
         config, steps = parse_label_config(label_config), []
@@ -144,7 +160,7 @@ class Prefetch:
         self._add(steps)
 
     def _pictures_of(self, task: Task, config: LabelConfig, project: str) -> list[Work]:
-        addresses = islice(_addresses(task, config), MAX_PICTURES)
+        addresses = islice(image_addresses(task, config), MAX_PICTURES)
         return [partial(self._embed, address, project, task.number) for address in addresses]
 
     def _embed(self, address: str, project: str, task_id: int | None) -> None:
@@ -153,7 +169,8 @@ class Prefetch:
     def _add(self, steps: Sequence[Work]) -> None:
         """Have steps done next, in this order, before everything that waits already."""
         with self._changed:
-            self._steps += [_Step(work, self._clock()) for work in reversed(steps)]
+            self._outcomes["dropped"] += max(0, len(self._steps) + len(steps) - MAX_WAITING)
+            self._steps += [_Step(work, self._clock(), request_id.get()) for work in reversed(steps)]
             if self._thread is None:  # not before: gunicorn forks
                 self._thread = threading.Thread(target=self._work, name="prefetch", daemon=True)
                 self._thread.start()
@@ -164,15 +181,27 @@ class Prefetch:
             with self._changed:
                 self._changed.wait_for(lambda: self._steps)
                 step = self._steps.pop()
-            if self._clock() - step.since >= STALE_SECONDS:
-                continue
-            try:
-                self._segmenter.check_ready()
-                step.work()
-            except BackendError as error:
-                logger.info("not prefetched: %s", error, extra={"code": error.code})
-            except Exception:
-                logger.exception("a bug: a picture could not be prefetched")
+            request_id.set(step.request_id)
+            with listening() as times:
+                outcome = self._outcome(step)
+            with self._changed:
+                self._outcomes[outcome] += 1
+            self._observe(times.seconds)
+
+    def _outcome(self, step: "_Step") -> str:
+        """Do a step and return what became of it."""
+        if self._clock() - step.since >= STALE_SECONDS:
+            return "stale"
+        try:
+            self._segmenter.check_ready()
+            step.work()
+        except BackendError as error:
+            logger.info("not prefetched: %s", error, extra={"code": error.code})
+        except Exception:
+            logger.exception("a bug: a picture could not be prefetched")
+        else:
+            return "done"
+        return "refused"
 
 
 @dataclass(frozen=True)
@@ -182,18 +211,24 @@ class _Step:
     Attributes:
         work: Does it.
         since: On the clock, when it was added.
+        request_id: Of the request that led to it, for the log.
     """
 
     work: Work
     since: float
+    request_id: str
 
 
-def _addresses(task: Task, config: LabelConfig) -> Iterator[str]:
-    """Yield the addresses of the images that can be prompted on."""
-    for name, tag in config.images.items():
-        if not any(control.is_smart and name in control.to_names for control in config.controls.values()):
-            continue
+def image_addresses(task: Task, config: LabelConfig) -> Iterator[str]:
+    """Yield the addresses of the images that can be prompted on, in the configuration's order."""
+    for tag in prompted_images(config):
         value = task.data.get(tag.data_key)
         for address in value if isinstance(value, list) else [value]:
             if isinstance(address, str) and address:
                 yield address
+
+
+def prompted_images(config: LabelConfig) -> list[ImageTag]:
+    """Return the image tags that some smart control tag works on."""
+    smart = {name for control in config.controls.values() if control.is_smart for name in control.to_names}
+    return [tag for name, tag in config.images.items() if name in smart]

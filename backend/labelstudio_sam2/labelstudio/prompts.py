@@ -27,8 +27,6 @@ from labelstudio_sam2.labelstudio.regions import (
 from labelstudio_sam2.labelstudio.wire import Context
 from labelstudio_sam2.segmenter.prompt import MAX_POINTS, FloatArray, Mask, Prompt
 
-MAX_REGIONS = 1000
-MAX_OBJECTS = 256
 MASK_POINTS = 6
 """Points that stand for a mask, spread over it."""
 STROKE_POINTS = 16
@@ -68,11 +66,9 @@ def newest_prompts(context: Context) -> list[DrawnRegion]:
     """Return the regions that belong together with the newest one: on the same image, of the same classes.
 
     Raises:
-        BadPromptError: There are none, or more than `MAX_REGIONS`.
+        BadPromptError: There are none.
         UnsupportedError: A region is of a kind that SAM 2 cannot be prompted with.
     """
-    if len(context.result) > MAX_REGIONS:
-        raise BadPromptError(f"a context takes at most {MAX_REGIONS} regions, got {len(context.result)}")
     regions = drawn_regions(context.result)
     if not regions:
         raise BadPromptError("the context holds no region to prompt with")
@@ -114,8 +110,6 @@ def prompts_of(regions: Sequence[DrawnRegion], size_hw: tuple[int, int]) -> list
     areas = [region for region in regions if region.kind != "keypoint"]
     if not areas:
         return [Prompt(point_coords=clicks.coords, point_labels=clicks.labels)]
-    if len(areas) > MAX_OBJECTS:
-        raise BadPromptError(f"a request takes at most {MAX_OBJECTS} objects, got {len(areas)}")
     owners = np.array([_owner(areas, point, size_hw) for point in clicks.coords], np.intp)
     prompts = []
     for index, region in enumerate(areas):

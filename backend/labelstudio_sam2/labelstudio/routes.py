@@ -2,10 +2,11 @@
 
 from typing import Protocol
 
-from flask import Blueprint, Response, jsonify, request
+from flask import Blueprint, Response, g, jsonify, request
 
 from labelstudio_sam2.labelstudio.assistant import Assistant
 from labelstudio_sam2.labelstudio.wire import decode_predict_request, encode_answer
+from labelstudio_sam2.stages import stage
 
 
 class Readiness(Protocol):
@@ -13,7 +14,7 @@ class Readiness(Protocol):
 
     @property
     def state(self) -> str:
-        """`loading`, `ready` or `failed`."""
+        """`ready`, or why not in a word."""
         ...
 
     def check_ready(self) -> None:
@@ -35,7 +36,7 @@ def label_studio_routes(assistant: Assistant, readiness: Readiness) -> Blueprint
             name="labelstudio-sam2",
             model_version=assistant.model_version,
             state=readiness.state,
-            routes=["/health", "/ready", "/setup", "/predict", "/webhook", "/versions"],
+            routes=["/health", "/ready", "/setup", "/predict", "/webhook", "/versions", "/metrics"],
         )
 
     @routes.get("/health")
@@ -60,8 +61,12 @@ def label_studio_routes(assistant: Assistant, readiness: Readiness) -> Blueprint
     def predict() -> Response:
         body = request.get_data(cache=False)
         request.stream.read(1)  # werkzeug cuts a streamed body at the limit; only asking for more raises its 413
-        results = assistant.predict(decode_predict_request(body))
-        return Response(encode_answer(results), mimetype="application/json")
+        asked = decode_predict_request(body)
+        g.work = "click" if asked.is_click else "open"
+        results = assistant.predict(asked)
+        with stage("encode"):
+            answer = encode_answer(results)
+        return Response(answer, mimetype="application/json")
 
     @routes.post("/webhook")
     def webhook() -> Response:

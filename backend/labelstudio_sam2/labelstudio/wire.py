@@ -4,6 +4,7 @@ Label Studio posts the whole task with every draft, prediction and annotation on
 among them. `msgspec.Raw` keeps the RLE of a draft as a view of the body until a click needs one of them.
 """
 
+import hashlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -131,6 +132,11 @@ class PredictRequest(_AnyRequest, frozen=True, kw_only=True):
     tasks: list[Task]
 
     @property
+    def is_click(self) -> bool:
+        """Whether an annotator asks for masks; else a task was opened, or predictions are retrieved."""
+        return self.context is not None and bool(self.context.result)
+
+    @property
     def context(self) -> Context | None:
         """What the annotator just did; None in a batch, and when a task is opened."""
         return self.params.context if self.params is not None else None
@@ -189,6 +195,15 @@ def plain_answer(predictions: list[Any]) -> list[Any]:
 def has_rle(region: Region) -> bool:
     """Return whether a region carries a brush RLE, without decoding it: a stroke of a draft has none."""
     return bytes(memoryview(region.value.rle)[:4]) != b"null"
+
+
+def rle_digest(region: Region) -> bytes:
+    """Return what a region's brush RLE is known by: equal digests, equal text.
+
+    BLAKE2 takes some 0.7 ms for a megabyte; SHA-256 a third less where the processor has instructions for it, and twice
+    as much where it has none.
+    """
+    return hashlib.blake2b(region.value.rle, digest_size=16).digest()
 
 
 def decode_rle(region: Region) -> Iterator[NDArray[np.uint8]]:

@@ -4,6 +4,7 @@ import time
 import uuid
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from urllib.parse import parse_qsl
 
 import msgspec
 from flask import Blueprint, Response, g, jsonify, request
@@ -26,6 +27,7 @@ from labelstudio_sam2.sam2_api.schema import (
     npz,
     predictions,
 )
+from labelstudio_sam2.stages import stage
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -123,11 +125,12 @@ def _mask_routes(routes: Blueprint, models: "Models[Any, SegmentAnything2]", acc
             save_logits_to_cache=asked.save_logits_to_cache,
             load_logits_from_cache=asked.load_logits_from_cache,
         )
-        if asked.format == "binary":
-            return Response(npz(segmentations), mimetype="application/octet-stream")
-        found = predictions(segmentations, asked.format)
-        answer = {"predictions": found, "image_id": image_id, "time": time.perf_counter() - started}
-        return Response(msgspec.json.encode(answer), mimetype="application/json")
+        with stage("encode"):
+            if asked.format == "binary":
+                return Response(npz(segmentations), mimetype="application/octet-stream")
+            found = predictions(segmentations, asked.format)
+            answer = {"predictions": found, "image_id": image_id, "time": time.perf_counter() - started}
+            return Response(msgspec.json.encode(answer), mimetype="application/json")
 
 
 def _model_routes(routes: Blueprint, models: "Models[Any, SegmentAnything2]", access: Access) -> None:
@@ -203,6 +206,7 @@ class PlainPaths:
 
 def _asked(wanted: type[R], access: Access) -> R:
     """Read the current request's body and check who sent it."""
+    g.work = "api"
     body = request.get_data(cache=False)
     request.stream.read(1)  # werkzeug cuts a streamed body at the limit; only asking for more raises its 413
     asked = decode(body, wanted)
@@ -211,4 +215,6 @@ def _asked(wanted: type[R], access: Access) -> R:
 
 
 def _keys_outside_the_body() -> list[str | None]:
-    return [request.args.get("api_key"), bearer_token(request.headers.get("Authorization", ""))]
+    query = parse_qsl(request.query_string.decode("utf-8", "replace"), keep_blank_values=True)  # `args` raises instead
+    in_address = next((value for name, value in query if name == "api_key"), None)
+    return [in_address, bearer_token(request.headers.get("Authorization", ""))]

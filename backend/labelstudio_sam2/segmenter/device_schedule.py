@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 
 from labelstudio_sam2.errors import BusyError
+from labelstudio_sam2.stages import stage
 
 PATIENCE_SECONDS = 5.0
 """So long an annotator's new picture waits behind other annotators' clicks; then its turn comes as if it were one."""
@@ -55,6 +56,12 @@ class DeviceSchedule:
         """Threads that wait for the device now."""
         return len(self._waiting)
 
+    def waiting_by_urgency(self) -> dict[Urgency, int]:
+        """Return how many threads wait for the device now, for each urgency."""
+        with self._lock:
+            urgencies = [turn.urgency() for turn in self._waiting]
+        return {urgency: urgencies.count(urgency) for urgency in Urgency}
+
     @contextmanager
     def turn(self, urgency: Callable[[], Urgency]) -> Iterator[Callable[[], None]]:
         """Hold the device for the length of the block.
@@ -72,7 +79,8 @@ class DeviceSchedule:
         """
         turn = _Turn(urgency)
         try:
-            self._take(turn)
+            with stage("queue"):
+                self._take(turn)
             yield lambda: self._step_aside(turn)
         finally:
             if turn.has_device:
@@ -99,7 +107,8 @@ class DeviceSchedule:
             turn.has_begun = True
             self._line_up(turn, 0)
             self._hand_over(more_urgent)
-        self._wait(turn)
+        with stage("queue"):
+            self._wait(turn)
 
     def _line_up(self, turn: "_Turn", place: int) -> None:
         turn.has_device = False

@@ -38,6 +38,7 @@ class CacheStats:
         evictions: Embeddings that had to go.
         skipped: Embeddings that were not kept: too large for the tier, or the disk was full, read-only or too slow.
         prefetched: Of the entries, those that nobody has asked for yet.
+        prefetched_hits: Of the hits, the first ones on what was prefetched.
     """
 
     entries: int
@@ -48,6 +49,7 @@ class CacheStats:
     evictions: int
     skipped: int = 0
     prefetched: int = 0
+    prefetched_hits: int = 0
 
 
 class EmbeddingCache(Generic[E]):
@@ -69,7 +71,7 @@ class EmbeddingCache(Generic[E]):
         self._lock = threading.Lock()
         self._used: _Entries[E] = _Entries(max_bytes)
         self._prefetched: _Entries[E] = _Entries(min(prefetch_max_bytes, max_bytes // 2))
-        self._hits = self._misses = self._evictions = self._skipped = 0
+        self._hits = self._misses = self._evictions = self._skipped = self._prefetched_hits = 0
         self._has_warned = False
 
     def get(self, key: str) -> E | None:
@@ -78,6 +80,7 @@ class EmbeddingCache(Generic[E]):
             embedding = self._used.pop(key)
             if embedding is None:
                 embedding = self._prefetched.pop(key)
+                self._prefetched_hits += embedding is not None
             if embedding is None:
                 self._misses += 1
                 return None
@@ -141,6 +144,7 @@ class EmbeddingCache(Generic[E]):
                 evictions=self._evictions,
                 skipped=self._skipped,
                 prefetched=len(self._prefetched),
+                prefetched_hits=self._prefetched_hits,
             )
 
     def _warn(self, nbytes: int, entries: "_Entries[E]") -> None:

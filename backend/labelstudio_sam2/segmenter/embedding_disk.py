@@ -1,11 +1,12 @@
 """The disk tier: embeddings as files that survive restarts and that several processes share."""
 
+import errno
 import hashlib
 import logging
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from typing import TypeVar
@@ -48,6 +49,7 @@ class EmbeddingDisk:
         self._places = threading.Semaphore(max_unwritten)
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="write-embeddings")
         self._is_writable = True
+        self._has_looked = False
         self._counting = threading.Lock()
         self._hits = self._misses = self._skipped = 0
         self._warned_at = -WARNING_SECONDS
@@ -81,29 +83,29 @@ class EmbeddingDisk:
             self._warn("embeddings cannot be read from EMBEDDING_DISK_DIR: %s", error)
         return None
 
-    def put(self, key: str, to_bytes: Callable[[], bytes], *, done: Callable[[], object] = lambda: None) -> None:
+    def put(self, key: str, to_bytes: Callable[[], bytes]) -> Future[None]:
         """Have an embedding written, soon; returns at once.
 
         Args:
             key: As `get`.
             to_bytes: Called by the thread that writes.
-            done: Called once, when the embedding is written or it is clear that it will not be.
+
+        Returns:
+            What is done when the embedding is written. It fails, with an `OSError` unless that is a bug, where it is
+            clear that it will not be; nobody need look.
         """
         if not self._places.acquire(blocking=False):
-            self._skip()
-            done()
-            return
+            return self._skipped_for(errno.EAGAIN, "too many embeddings wait to be written")
         try:
-            self._writer.submit(self._write, key, to_bytes, done)
-        except RuntimeError:  # the process ends
+            return self._writer.submit(self._write, key, to_bytes)
+        except RuntimeError:
             self._places.release()
-            self._skip()
-            done()
+            return self._skipped_for(errno.ECANCELED, "the process ends")
 
     def alone(self, key: str) -> AbstractContextManager[bool]:
         """Keep other processes from embedding the same picture for the length of the block.
 
-        Whoever had to wait finds the embedding on disk, if this block ends no earlier than `put` calls `done`. Where
+        Whoever had to wait finds the embedding on disk, if this block ends no earlier than what `put` returned. Where
         that cannot be, because nothing can be written or the other process hangs, the block is entered all the same.
         """
         if not self._is_writable:
@@ -121,11 +123,14 @@ class EmbeddingDisk:
         self._writer.submit(lambda: None).result(timeout_seconds)
 
     def stats(self) -> CacheStats:
-        """Return the figures of this moment: those of the folder, and what this process did with it."""
-        try:
-            entries, nbytes = self._folder.usage()
-        except OSError:
-            entries = nbytes = 0
+        """Return the figures of this moment: those of the folder, and what this process did with it.
+
+        Never waits for the disk. A folder that was not looked at yet counts as empty; the first call has it looked at.
+        """
+        usage = self._folder.known_usage()
+        if usage is None:
+            self._look()
+        entries, nbytes = usage or (0, 0)
         with self._counting:
             return CacheStats(
                 entries=entries,
@@ -137,7 +142,23 @@ class EmbeddingDisk:
                 skipped=self._skipped,
             )
 
-    def _write(self, key: str, to_bytes: Callable[[], bytes], done: Callable[[], object]) -> None:
+    def room_bytes(self) -> int:
+        """Return what embeddings may take on this disk, together and if all that is there now goes.
+
+        Raises:
+            OSError: The folder is not there and cannot be made.
+        """
+        return self._folder.room_bytes()
+
+    def _look(self) -> None:
+        with self._counting:
+            if self._has_looked:
+                return
+            self._has_looked = True
+        with suppress(RuntimeError):  # the process ends
+            self._writer.submit(self._folder.usage)
+
+    def _write(self, key: str, to_bytes: Callable[[], bytes]) -> None:
         try:
             self._folder.write(_name(key), to_bytes())
             self._is_writable = True
@@ -145,12 +166,19 @@ class EmbeddingDisk:
             self._is_writable = False
             self._skip()
             self._warn("embeddings cannot be written to EMBEDDING_DISK_DIR: %s", error)
+            raise
         except Exception:
             self._skip()
             logger.exception("an embedding could not be written")
+            raise
         finally:
             self._places.release()
-            done()
+
+    def _skipped_for(self, code: int, reason: str) -> Future[None]:
+        self._skip()
+        skipped: Future[None] = Future()
+        skipped.set_exception(OSError(code, reason))
+        return skipped
 
     def _skip(self) -> None:
         with self._counting:

@@ -111,6 +111,11 @@ class EmbeddingFolder:
             with self._lock:
                 self._index.forget(name)
 
+    def known_usage(self) -> tuple[int, int] | None:
+        """Return as `usage`, or None if the folder has not been looked at yet. Never waits for the disk."""
+        index = self._index
+        return None if index is None else (len(index), index.nbytes)
+
     def usage(self) -> tuple[int, int]:
         """Return the number of files and their bytes together, as far as this process knows.
 
@@ -122,6 +127,16 @@ class EmbeddingFolder:
             with self._lock:
                 index = self._refreshed()
         return len(index), index.nbytes
+
+    def room_bytes(self) -> int:
+        """Return what the files may take together: `max_bytes`, or less where the disk has no room for so much.
+
+        Raises:
+            OSError: The folder is not there and cannot be made, or not be read.
+        """
+        with self._lock:
+            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            return max(0, self._allowed(self._refreshed()))
 
     def _file(self, name: str) -> Path:
         return self.path / f"{name}{_SUFFIX}"
@@ -145,9 +160,7 @@ class EmbeddingFolder:
             return _Index(())
 
     def _make_room(self, index: "_Index", nbytes: int) -> None:
-        disk = shutil.disk_usage(self.path)
-        reserved = min(int(RESERVED_SHARE * disk.total), MAX_RESERVED_BYTES)
-        allowed = min(self.max_bytes, index.nbytes + disk.free - reserved)
+        allowed = self._allowed(index)
         if nbytes > allowed:
             raise OSError(errno.ENOSPC, f"{nbytes} bytes are to be written, and there is room for {max(allowed, 0)}")
         while index.nbytes + nbytes > allowed:
@@ -158,6 +171,12 @@ class EmbeddingFolder:
                 self._file(name).unlink()
                 self.evictions += 1
             index.forget(name)
+
+    def _allowed(self, index: "_Index") -> int:
+        """Bytes for all files together; below 0 where others have used up what is reserved."""
+        disk = shutil.disk_usage(self.path)
+        reserved = min(int(RESERVED_SHARE * disk.total), MAX_RESERVED_BYTES)
+        return min(self.max_bytes, index.nbytes + disk.free - reserved)
 
     def _used_ns(self, name: str) -> int | None:
         try:

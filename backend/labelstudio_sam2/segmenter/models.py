@@ -11,6 +11,7 @@ from labelstudio_sam2.segmenter.embedding_cache import Embedding
 from labelstudio_sam2.segmenter.segmenter import Segmenter
 from labelstudio_sam2.segmenter.weights import find_checkpoint
 from labelstudio_sam2.segmenter.zoo import MODELS, ModelSpec, known
+from labelstudio_sam2.stages import stage
 
 if TYPE_CHECKING:
     from labelstudio_sam2.segmenter.sam2_model import Sam2Model
@@ -49,6 +50,13 @@ def load_model(spec: ModelSpec, weights_dir: Path, *, device: str, precision: st
     from labelstudio_sam2.segmenter.sam2_model import load_sam2  # noqa: PLC0415  torch is slow to import
 
     return load_sam2(spec, find_checkpoint(spec, weights_dir), device=device, precision=precision)
+
+
+def device_memory(device: str) -> dict[str, int]:
+    """Return bytes of a device's memory by kind, as `sam2_model.memory_bytes`. Only for a model that is loaded."""
+    from labelstudio_sam2.segmenter.sam2_model import memory_bytes  # noqa: PLC0415  torch is slow to import
+
+    return memory_bytes(device)
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,7 +137,8 @@ class Models(Generic[E, V]):
             loaded = self._loaded.get(model_id)
             if loaded is None:
                 loaded = self._loaded[model_id] = self._load(model_id)
-        loaded.loading.join(self._wait_seconds)
+        with stage("wait"):
+            loaded.loading.join(self._wait_seconds)
         loaded.segmenter.check_ready()
         return loaded.view
 

@@ -114,6 +114,27 @@ def load_sam2(
     return Sam2Model(net, device=device, precision=precision, stored_precision=stored_precision)
 
 
+def memory_bytes(device: str) -> dict[str, int]:
+    """Return bytes of a device's memory by kind; nothing for a CPU, whose memory is the process's. Runs nothing on it.
+
+    Kinds are `allocated`, what tensors of this process take; `reserved`, what torch holds for them; and `total`, what
+    there is, for all processes.
+    """
+    if device.startswith("cuda"):
+        return {
+            "allocated": torch.cuda.memory_allocated(device),
+            "reserved": torch.cuda.memory_reserved(device),
+            "total": torch.cuda.get_device_properties(device).total_memory,
+        }
+    if device == "mps":
+        return {
+            "allocated": torch.mps.current_allocated_memory(),
+            "reserved": torch.mps.driver_allocated_memory(),
+            "total": torch.mps.recommended_max_memory(),
+        }
+    return {}
+
+
 def _with_gpu_memory_error(compute: Callable[P, R]) -> Callable[P, R]:
     """Turn torch's out-of-memory error into `GpuMemoryError`."""
 

@@ -17,11 +17,15 @@ from labelstudio_sam2.segmenter.embedding_cache import CacheStats, Embedding, Em
 from labelstudio_sam2.segmenter.embedding_disk import EmbeddingDisk
 from labelstudio_sam2.segmenter.prompt import Image, Prompt, Segmentation
 from labelstudio_sam2.single_flight import SingleFlight
+from labelstudio_sam2.stages import stage
 
 logger = logging.getLogger(__name__)
 
 E = TypeVar("E", bound=Embedding)
 T = TypeVar("T")
+
+_FILE_HEADER_BYTES = 1024
+"""What a file on disk takes beside the embedding's numbers, at most."""
 
 
 class Picture(Protocol):
@@ -81,6 +85,10 @@ class Segmenter(Generic[E]):
         disk: Where they also stay, if anywhere: the disk tier. Since that outlives the process, `model_version` must
             then tell one checkpoint from every other.
         wait_seconds: How long a request waits for another one that embeds the same picture.
+
+    Attributes:
+        model_version: As above.
+        embedding_nbytes: What an embedding takes; 0 until the model is there.
     """
 
     def __init__(
@@ -94,6 +102,7 @@ class Segmenter(Generic[E]):
         wait_seconds: float = 60,
     ) -> None:
         self.model_version = model_version
+        self.embedding_nbytes = 0
         self._load_model = load_model
         self._cache = cache
         self._device = device
@@ -133,6 +142,10 @@ class Segmenter(Generic[E]):
         tiers = {"device": self._cache.stats()}
         return tiers if self._disk is None else {**tiers, "disk": self._disk.stats()}
 
+    def waiting(self) -> Mapping[str, int]:
+        """Return how many threads wait for the device now, by what for."""
+        return {urgency.name.lower(): count for urgency, count in self._device.waiting_by_urgency().items()}
+
     def segment(
         self, picture: Picture, prompts: Sequence[Prompt], *, multimask_output: bool | None = None
     ) -> list[Segmentation]:
@@ -163,7 +176,7 @@ class Segmenter(Generic[E]):
             if time.monotonic() > deadline:
                 raise BusyError(f"{len(prompts)} objects took longer than {self._wait_seconds:g} s")
             multimask = prompt.is_ambiguous if multimask_output is None else multimask_output
-            with self._device.turn(lambda: Urgency.PREDICT):
+            with self._device.turn(lambda: Urgency.PREDICT), stage("predict"):
                 segmentations.append(
                     self._with_memory(
                         partial(model.predict, embedding, prompt, multimask_output=multimask), is_clicked=lambda: True
@@ -198,6 +211,54 @@ class Segmenter(Generic[E]):
         if self._cache.peek(key) is None:
             self._flights.do(key, lambda: self._find_or_embed(key, picture), timeout_seconds=self._wait_seconds)
 
+    def precompute(self, picture: Picture, *, before_embedding: Callable[[], None] = lambda: None) -> bool:
+        """Have a picture's embedding on disk, for whoever is asked for it later. Slow.
+
+        It ends when the embedding is written. Where several threads call it, pictures are decoded and written beside
+        the one that is being embedded; they must be no more than the disk tier lets wait to be written. The device's
+        tier is left alone. No other process embeds the same picture meanwhile.
+
+        Args:
+            picture: Decoded only if it has to be embedded.
+            before_embedding: Called when it is this picture's turn on the device; what that raises passes through.
+
+        Returns:
+            Whether it had to be embedded.
+
+        Raises:
+            BackendError: As `prefetch`.
+            OSError: The embedding could not be written, or there is no disk tier.
+        """
+        disk, model = self._disk, self._ready_model()
+        if disk is None:
+            raise OSError("there is no folder for embeddings")
+        key = self._key(picture.sha256)
+        disk_key, from_bytes = self._disk_key(key, model), partial(self._from_bytes, model, key)
+        if disk.peek(disk_key, from_bytes) is not None:
+            return False
+        image = picture.load()
+        with ExitStack() as until_written:
+            with self._device.turn(lambda: Urgency.PREFETCH) as step_aside:
+                before_embedding()
+                until_written.enter_context(disk.alone(disk_key))  # not before: who waits for it waits for one picture
+                if disk.peek(disk_key, from_bytes) is not None:  # another process was faster, or an equal picture
+                    return False
+                embedding = self._with_memory(lambda: model.embed(image, step_aside), lambda: False)
+            disk.put(disk_key, partial(model.to_bytes, embedding, disk_key)).result()
+        return True
+
+    def disk_room(self) -> int:
+        """Return how many embeddings of this model the disk tier has room for, if all else that is there goes.
+
+        Raises:
+            BackendError: The model cannot be asked.
+            OSError: There is no disk tier, or its folder is not there and cannot be made.
+        """
+        self._ready_model()
+        if self._disk is None:
+            raise OSError("there is no folder for embeddings")
+        return self._disk.room_bytes() // (self.embedding_nbytes + _FILE_HEADER_BYTES)
+
     def cached(self, sha256: str) -> E | None:
         """Return the embedding of the picture with this content if it is cached, and mark it as just used.
 
@@ -225,20 +286,26 @@ class Segmenter(Generic[E]):
         disk_key = self._disk_key(key, model)
         with ExitStack() as until_written:
             if self._is_clicked(key):  # a prefetch waits for clicks of this process: others must not wait for it
-                until_written.enter_context(self._disk.alone(disk_key))
-                embedding = self._disk.peek(disk_key, partial(self._from_bytes, model, key))
+                with stage("wait"):
+                    until_written.enter_context(self._disk.alone(disk_key))
+                with stage("read"):
+                    embedding = self._disk.peek(disk_key, partial(self._from_bytes, model, key))
                 if embedding is not None:  # another process was faster
                     self._keep(key, embedding)
                     return embedding
             embedding = self._embed(key, model, picture)
-            to_bytes = partial(model.to_bytes, embedding, disk_key)
-            self._disk.put(disk_key, to_bytes, done=until_written.pop_all().close)
+            written = self._disk.put(disk_key, partial(model.to_bytes, embedding, disk_key))
+            open_until_then = until_written.pop_all()
+            written.add_done_callback(lambda _: open_until_then.close())
         return embedding
 
     def _embed(self, key: str, model: Model[E], picture: Picture) -> E:
+        def urgency() -> Urgency:
+            return Urgency.EMBED if self._is_clicked(key) else Urgency.PREFETCH
+
         image = picture.load()
         started = time.perf_counter()
-        with self._device.turn(lambda: Urgency.EMBED if self._is_clicked(key) else Urgency.PREFETCH) as step_aside:
+        with self._device.turn(urgency) as step_aside, stage("embed"):
             embedding = self._with_memory(lambda: model.embed(image, step_aside), lambda: self._is_clicked(key))
         self._keep(key, embedding)
         logger.info("embedded a picture", extra={"seconds": round(time.perf_counter() - started, 3)})
@@ -256,7 +323,8 @@ class Segmenter(Generic[E]):
         if embedding is not None:
             return embedding
         disk_key = self._disk_key(key, model)
-        embedding = disk.get(disk_key, partial(self._from_bytes, model, key))
+        with stage("read"):
+            embedding = disk.get(disk_key, partial(self._from_bytes, model, key))
         if embedding is not None:
             self._keep(key, embedding)
         return embedding
@@ -310,7 +378,7 @@ class Segmenter(Generic[E]):
         try:
             model = self._load_model()
             with self._device.turn(lambda: Urgency.PREFETCH):
-                _warm_up(model)
+                self.embedding_nbytes = _warm_up(model).nbytes
             self._model = model
         except BackendError as error:
             self._failure = str(error)
@@ -325,8 +393,12 @@ class Segmenter(Generic[E]):
             )
 
 
-def _warm_up(model: Model[E]) -> None:
-    """Make one prediction, so that the first click pays for no lazy set-up and a broken device shows at once."""
+def _warm_up(model: Model[E]) -> E:
+    """Make one prediction, so that the first click pays for no lazy set-up and a broken device shows at once.
+
+    Returns the embedding: as large as any.
+    """
     embedding = model.embed(np.zeros((48, 64, 3), np.uint8), lambda: None)
     click = Prompt(point_coords=np.array([[32, 24]], np.float32), point_labels=np.array([1], np.int32))
     model.predict(embedding, click, multimask_output=True)
+    return embedding

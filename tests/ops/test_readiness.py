@@ -1,0 +1,45 @@
+from typing import Literal
+
+import pytest
+
+from labelstudio_sam2.errors import BusyError, ModelLoadingError, ModelUnavailableError
+from labelstudio_sam2.ops.readiness import Readiness
+
+
+class FakeModel:
+    state: Literal["loading", "ready", "failed"] = "loading"
+
+    def check_ready(self) -> None:
+        if self.state == "loading":
+            raise ModelLoadingError("wait")
+        if self.state == "failed":
+            raise ModelUnavailableError("the file is missing")
+
+
+def test_it_is_the_models_while_nothing_else_is_known() -> None:
+    model = FakeModel()
+    readiness = Readiness(model)
+
+    with pytest.raises(ModelLoadingError, match="wait"):
+        readiness.check_ready()
+    model.state = "ready"
+    readiness.check_ready()
+    assert readiness.state == "ready"
+    model.state = "failed"
+    with pytest.raises(ModelUnavailableError, match="the file is missing"):
+        readiness.check_ready()
+
+
+def test_what_is_withdrawn_stays_so_and_says_why_whatever_the_model_says() -> None:
+    model = FakeModel()
+    model.state = "ready"
+    readiness = Readiness(model)
+    why = BusyError("the server is shutting down")
+
+    readiness.withdraw(why)
+
+    for _ in range(2):
+        with pytest.raises(BusyError, match="the server is shutting down") as raised:
+            readiness.check_ready()
+        assert raised.value is not why  # tracebacks of several threads would pile up in one
+    assert readiness.state == "withdrawn"
