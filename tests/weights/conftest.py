@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -28,7 +29,8 @@ class WeightsServer:
         honors_range: Whether it can send a part of the file.
         announced: The length it says that the file has, if not the true one; "" for not saying it.
         answers: How to answer the next requests: a status, or `cut` (half of what is asked for, then the end), `hang`
-            (half, then silence), `redirect`, `elsewhere` (a part that was not asked for). After these it behaves.
+            (half, then silence), `drip` (half, then a byte now and then), `redirect`, `elsewhere` (a part that was not
+            asked for). After these it behaves.
         requests: (path, Range, If-Range) of every request so far.
         body_bytes: How much was sent of the file, in all.
         gate: Shut it and the server waits in the middle of an answer.
@@ -95,71 +97,95 @@ def spec(weights_server: WeightsServer) -> ModelSpec:
 
 @pytest.fixture
 def weights_server() -> Iterator[WeightsServer]:
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            wanted, condition = self.headers["Range"], self.headers["If-Range"]
-            fake.requests.append((self.path, wanted, condition))
-            how = fake.answers.popleft() if fake.answers else ""
-            if how.isdigit():
-                self.send_error(int(how))
-                return
-            if how == "redirect":
-                self.send_response(302)
-                self.send_header("Location", f"/elsewhere/{FILE}")
-                self.end_headers()
-                return
-            start = self._start(wanted if condition in {None, fake.etag} else None)
-            if start > len(fake.content):
-                self.send_error(416)
-                return
-            self._send(fake.content[start:], start if wanted else None, how)
-
-        def _start(self, wanted: str | None) -> int:
-            if wanted is None or not fake.honors_range:
-                return 0
-            return int(wanted.removeprefix("bytes=").removesuffix("-"))
-
-        def _send(self, body: bytes, start: int | None, how: str) -> None:
-            self.send_response(206 if start else 200)
-            if start:
-                first = start + 7 if how == "elsewhere" else start
-                self.send_header("Content-Range", f"bytes {first}-{len(fake.content) - 1}/{len(fake.content)}")
-            announced = str(len(body)) if fake.announced is None else fake.announced
-            if announced:
-                self.send_header("Content-Length", announced)
-            if fake.etag is not None:
-                self.send_header("ETag", fake.etag)
-            self.end_headers()
-            half = len(body) // 2
-            self._write(body[:half])
-            if how == "hang":
-                ended.wait(30)
-            if not fake.gate.wait(30) or how in {"cut", "hang"}:
-                return
-            self._write(body[half:])
-
-        def _write(self, data: bytes) -> None:
-            try:
-                self.wfile.write(data)
-                self.wfile.flush()
-            except OSError:
-                return  # who asked is gone
-            fake.body_bytes += len(data)
-
-        def log_message(self, *_: object) -> None:
-            """Keep quiet."""
-
-    ended = threading.Event()
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    fake = WeightsServer(f"http://127.0.0.1:{server.server_port}/{FILE}")
-    fake.gate.set()
+    server = _Server(("127.0.0.1", 0), _Handler)
+    server.fake = WeightsServer(f"http://127.0.0.1:{server.server_port}/{FILE}")
+    server.fake.gate.set()
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
     thread.start()
     try:
-        yield fake
+        yield server.fake
     finally:
-        ended.set()
-        fake.gate.set()
+        server.ended.set()
+        server.fake.gate.set()
         server.shutdown()
         thread.join()
         server.server_close()
+
+
+class _Server(ThreadingHTTPServer):
+    fake: WeightsServer
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.ended = threading.Event()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: _Server
+
+    def do_GET(self) -> None:
+        fake = self.server.fake
+        wanted, condition = self.headers["Range"], self.headers["If-Range"]
+        fake.requests.append((self.path, wanted, condition))
+        how = fake.answers.popleft() if fake.answers else ""
+        if how.isdigit():
+            self.send_error(int(how))
+            return
+        if how == "redirect":
+            self.send_response(302)
+            self.send_header("Location", f"/elsewhere/{FILE}")
+            self.end_headers()
+            return
+        start = self._start(wanted if condition in {None, fake.etag} else None)
+        if start > len(fake.content):
+            self.send_error(416)
+            return
+        self._send(fake.content[start:], start if wanted else None, how)
+
+    def _start(self, wanted: str | None) -> int:
+        if wanted is None or not self.server.fake.honors_range:
+            return 0
+        return int(wanted.removeprefix("bytes=").removesuffix("-"))
+
+    def _send(self, body: bytes, start: int | None, how: str) -> None:
+        fake = self.server.fake
+        self._send_headers(len(body), start, how)
+        half = len(body) // 2
+        self._write(body[:half])
+        if how == "hang":
+            self.server.ended.wait(30)
+        if how == "drip":
+            self._drip(body[half:])
+        if not fake.gate.wait(30) or how in {"cut", "hang", "drip"}:
+            return
+        self._write(body[half:])
+
+    def _send_headers(self, length: int, start: int | None, how: str) -> None:
+        fake = self.server.fake
+        self.send_response(206 if start else 200)
+        if start:
+            first = start + 7 if how == "elsewhere" else start
+            self.send_header("Content-Range", f"bytes {first}-{len(fake.content) - 1}/{len(fake.content)}")
+        announced = str(length) if fake.announced is None else fake.announced
+        if announced:
+            self.send_header("Content-Length", announced)
+        if fake.etag is not None:
+            self.send_header("ETag", fake.etag)
+        self.end_headers()
+
+    def _drip(self, body: bytes) -> None:
+        for place in range(len(body)):
+            if self.server.ended.wait(0.02) or not self._write(body[place : place + 1]):
+                return
+
+    def _write(self, data: bytes) -> bool:
+        try:
+            self.wfile.write(data)
+            self.wfile.flush()
+        except OSError:
+            return False  # who asked is gone
+        self.server.fake.body_bytes += len(data)
+        return True
+
+    def log_message(self, *_: object) -> None:
+        """Keep quiet."""

@@ -58,8 +58,9 @@ class Part:
         """Forget what came, and note where the bytes that follow come from."""
         self.remove()
         etag = headers.get("ETag", "")
-        validator = etag if etag.startswith('"') else headers.get("Last-Modified")  # a weak ETag may not go with a range
-        if validator is not None:
+        is_strong = etag.startswith('"')  # a weak one may not go with a range
+        validator = etag if is_strong else headers.get("Last-Modified")
+        if validator is not None and validator.isascii():  # or it could not be sent back
             self.origin.write_text(f"{url}\n{validator}\n", encoding="utf-8")
 
     def validator(self, url: str) -> str | None:
@@ -71,7 +72,7 @@ class Part:
         return validator if origin == url else None
 
 
-def download(  # noqa: PLR0913 - the last two are for tests, which do not wait
+def download(
     url: str,
     part: Part,
     size_bytes: int,
@@ -97,14 +98,17 @@ def download(  # noqa: PLR0913 - the last two are for tests, which do not wait
         OSError: The part cannot be written, for want of space or permission.
     """
     failures = 0
+    most = part.size_bytes
     with _client(stall_seconds) as client:
         if part.size_bytes > size_bytes:
             part.remove()
-        while (before := part.size_bytes) < size_bytes:
+            most = 0
+        while part.size_bytes < size_bytes:
             try:
                 _download_on(client, url, part, size_bytes, report)
             except _CutError as cut:
-                failures = 0 if part.size_bytes > before else failures + 1
+                failures = 0 if part.size_bytes > most else failures + 1
+                most = max(most, part.size_bytes)
                 if failures == TRIES:
                     raise WeightsError(f"{cut}, {TRIES} times in a row. {_IF_UNREACHABLE}") from None
                 seconds = 2**failures
@@ -122,7 +126,9 @@ def _client(stall_seconds: float) -> httpx.Client:
     except OSError as error:
         raise WeightsError(f"The file that SSL_CERT_FILE names cannot be used: {error}") from error
     except (ValueError, ImportError, httpx.InvalidURL) as error:
-        raise WeightsError(f"The proxy that HTTPS_PROXY, HTTP_PROXY or ALL_PROXY names cannot be used: {error}") from error
+        raise WeightsError(
+            f"A proxy that HTTPS_PROXY, HTTP_PROXY or ALL_PROXY names cannot be used: {error}"
+        ) from error
 
 
 def _download_on(client: httpx.Client, url: str, part: Part, size_bytes: int, report: Report) -> None:
@@ -142,7 +148,7 @@ def _download_on(client: httpx.Client, url: str, part: Part, size_bytes: int, re
     except httpx.TimeoutException:
         raise _CutError(f"{host} is silent") from None
     except httpx.ProxyError as error:
-        raise WeightsError(f"The proxy between here and {host} refuses: {error}. See HTTPS_PROXY and NO_PROXY.") from error
+        raise WeightsError(f"The proxy before {host} refuses: {error}. See HTTPS_PROXY and NO_PROXY.") from error
     except httpx.TransportError as error:
         if _is_tls(error):
             raise WeightsError(f"The encrypted connection to {host} failed: {error}. {_IF_TLS_FAILS}") from error
@@ -218,6 +224,8 @@ def _write(response: httpx.Response, part: Part, start: int, size_bytes: int, re
         raise WeightsError(f"{response.url} has more than the {size_bytes} bytes that are wanted: {_IF_ANOTHER_FILE}")
     if size < size_bytes:
         raise _CutError(f"{response.url.host} ended the connection too early")
+    if part.size_bytes != size_bytes:  # or the next try would take this one for a success, and so on for ever
+        raise _CutError(f"{part.path.name} was changed by another process")
 
 
 def _is_tls(error: BaseException | None) -> bool:
@@ -232,6 +240,6 @@ _IF_TLS_FAILS = (
     "If a proxy of your company opens such connections, name a file with its CA, beside the public ones, "
     f"in SSL_CERT_FILE. {_BY_HAND}"
 )
-_IF_REFUSED = f"A proxy or a mirror may want something else of you; one that wants a password is not supported. {_BY_HAND}"
+_IF_REFUSED = f"A proxy or a mirror may want something of you; one that wants a password is not supported. {_BY_HAND}"
 _IF_NOT_THERE = f"WEIGHTS_URL, if you set it, must be the folder that holds this file. {_BY_HAND}"
-_IF_ANOTHER_FILE = "it is another file, or a proxy's answer in its place. See WEIGHTS_URL and HTTPS_PROXY, or use --file."
+_IF_ANOTHER_FILE = "it is another file, or a proxy's answer instead. See WEIGHTS_URL and HTTPS_PROXY, or use --file."

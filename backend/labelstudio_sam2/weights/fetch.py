@@ -100,8 +100,8 @@ def fetch(wanted: Wanted, report: Report) -> bool:
     with _saying_what_to_do(wanted, "the same command goes on from what came"):
         if wanted.is_there():
             return False
-        with _alone(wanted, report) as waited:
-            if waited and wanted.is_there():
+        with _alone(wanted, report):
+            if wanted.is_there():  # it may have come since it was looked for
                 return False
             if wanted.path.exists():
                 report.say("is there, but it is not the right file: it is replaced once the right one came")
@@ -154,8 +154,8 @@ def take(wanted: Wanted, file: Path, report: Report) -> None:
 
 
 @contextmanager
-def _alone(wanted: Wanted, report: Report) -> Iterator[bool]:
-    """Keep other processes from the same file for the length of the block; yields whether one was waited for."""
+def _alone(wanted: Wanted, report: Report) -> Iterator[None]:
+    """Keep other processes from the same file for the length of the block."""
     folder = wanted.path.parent
     folder.mkdir(parents=True, exist_ok=True)
     if not os.access(folder, os.W_OK | os.X_OK):
@@ -163,11 +163,11 @@ def _alone(wanted: Wanted, report: Report) -> Iterator[bool]:
     lock = wanted.path.with_name(f".{wanted.path.name}.lock")
     with file_lock(lock, wait_seconds=0) as is_held:
         if is_held:
-            yield False
+            yield
             return
     report.say("another process is at it, waiting for that")
     with file_lock(lock, wait_seconds=inf):
-        yield True
+        yield
 
 
 def _check_space(wanted: Wanted, so_far: int) -> None:
@@ -213,8 +213,8 @@ def _saying_what_to_do(wanted: Wanted, afterwards: str) -> Iterator[None]:
                 ) from error
             case errno.EACCES | errno.EPERM | errno.EROFS:
                 raise WeightsError(
-                    f"{error.filename or folder} may not be written or read by this user: {error.strerror}. Run this as "
-                    f"the folder's owner. {_OTHER_FOLDER}"
+                    f"{error.filename or folder} may not be written or read by this user: {error.strerror}. Run this "
+                    f"as the folder's owner. {_OTHER_FOLDER}"
                 ) from error
         raise WeightsError(f"{error.filename or folder}: {error.strerror}. {_OTHER_FOLDER}") from error
 
