@@ -214,4 +214,5 @@ MODELS = {
         ),
     )
 }
-"""Every model known by name. The official ones' sizes and hashes: what several independent public records agree on."""
+"""Every model known by name. The 2.1 checkpoints' sizes and hashes: what several independent public records agree on;
+those of the 2.0 ones come from public records whose independence was not checked."""
