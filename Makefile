@@ -17,11 +17,11 @@ PIP := $(PIP_WITH_PROGRESS) --quiet
 CHROMIUM := $(shell command -v chromium || command -v chromium-browser || command -v google-chrome)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-stop nano bench test fuzz lint audit format screenshots clean
+.PHONY: help setup demo demo-stop nano bench soak test test-containers fuzz lint audit format screenshots clean
 .DELETE_ON_ERROR:
 
 help:  ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' Makefile
 	@echo
 	@echo '  Start with `make demo`: it installs everything under this folder and needs no GPU and no Docker.'
 
@@ -38,6 +38,9 @@ nano: .venv/installed  ## Train nano, the small SAM 2 that ships, from scratch: 
 bench: .venv/installed  ## Measure this backend beside the obvious code, 7 minutes; ARGS=--quick for 2, ARGS=--help for more
 	$(BIN)/python -m benchmarks $(ARGS)
 
+soak: .venv/installed  ## Annotators at work on the real server, every answer checked; MINUTES=10
+	$(BIN)/python -m benchmarks.soak --minutes $(or $(MINUTES),10) $(ARGS)
+
 demo-stop:  ## Stop a demo that was started with DETACH=1
 	@if [ -x $(BIN)/labelstudio-sam2 ]; then $(BIN)/labelstudio-sam2 demo --stop; else echo 'No demo is running.'; fi
 
@@ -48,6 +51,9 @@ test: lint .venv-label-studio-ml/installed .venv-inference-sdk/installed $(if $(
 ifeq ($(CHROMIUM),)
 	@echo 'The browser tests were left out: there is no Chromium. Install one (Debian, Ubuntu: apt-get install chromium).'
 endif
+
+test-containers: .venv/installed  ## Build the image, bring the compose stack up, click in it; needs Docker, or Debian's engine and root
+	$(BIN)/pytest -m containers tests/containers $(ARGS)
 
 # Half of the time for what comes over HTTP and in files, drawn anew in each round; half for brush RLE.
 fuzz: .venv/installed  ## Send hostile requests, pictures and brush RLE for 5 minutes; MINUTES=60 for longer
@@ -72,7 +78,7 @@ screenshots: .venv/installed .venv-label-studio/installed  ## Take the README's 
 	SCREENSHOTS=docs/images $(BIN)/pytest tests/e2e/test_demo.py
 
 clean: demo-stop  ## Remove the environments and caches; the demo's data stay in .demo
-	rm -rf .venv .venv-label-studio .venv-label-studio-ml .venv-inference-sdk .venv-audit .mypy_cache .pytest_cache .ruff_cache .hypothesis .fuzz
+	rm -rf .venv .venv-label-studio .venv-label-studio-ml .venv-inference-sdk .venv-audit .mypy_cache .pytest_cache .ruff_cache .hypothesis .fuzz .containers
 
 .venv/installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is " + sys.version + "; say make PYTHON=...")'

@@ -16,6 +16,7 @@ _FUR = 0.06
 LABEL_CONFIG = """<View>
   <Image name="image" value="$image" zoom="true" zoomControl="true"/>
   <KeyPointLabels name="point" toName="image" smart="true"><Label value="Cat"/><Label value="Dog"/></KeyPointLabels>
+  <RectangleLabels name="box" toName="image" smart="true"><Label value="Cat"/><Label value="Dog"/></RectangleLabels>
   <BrushLabels name="mask" toName="image" smart="false"><Label value="Cat"/><Label value="Dog"/></BrushLabels>
 </View>"""
 
@@ -37,35 +38,69 @@ def click_body(
         existing: The regions on the annotator's screen; the editor saves them in a draft, and all of them are sent.
         task_id: Whose picture it is.
     """
-    width, height = picture.size_wh
-    region = {
-        "original_width": width,
-        "original_height": height,
-        "image_rotation": 0,
-        "value": {"x": at_percent[0], "y": at_percent[1], "width": 0.26, "labels": ["Cat"], "keypointlabels": ["Cat"]},
-        "is_positive": True,
-        "id": "tPMKg88kFA",
-        "from_name": "point",
-        "to_name": "image",
-        "type": "keypointlabels",
-        "origin": "manual",
-    }
-    draft = {"id": 5, "user": "one@example.org", "annotation": None, "updated_at": "2026-11-22T11:39:40.000000Z"}
-    drafts = [{**draft, "result": list(existing)}] if existing else []
-    return _body(picture, version, task_id, drafts, {"result": [region]})
+    click = key_point(picture.size_wh, at_percent)
+    return prompt_body(address_of(picture.name, version), [click], existing=existing, task_id=task_id)
 
 
 def open_body(picture: PictureFile, *, version: int, task_id: int) -> bytes:
     """Return the body of `POST /predict` that Label Studio sends when somebody opens a task."""
-    return _body(picture, version, task_id, [], None)
+    return prompt_body(address_of(picture.name, version), None, task_id=task_id)
 
 
-def _body(
-    picture: PictureFile, version: int, task_id: int, drafts: Sequence[dict[str, Any]], context: dict[str, Any] | None
+def key_point(
+    size_wh: tuple[int, int],
+    at_percent: tuple[float, float],
+    *,
+    is_positive: bool = True,
+    region_id: str = "tPMKg88kFA",
+) -> dict[str, Any]:
+    """Return a click as a region: x and y in percent, 0..100."""
+    value = {"x": at_percent[0], "y": at_percent[1], "width": 0.26, "labels": ["Cat"], "keypointlabels": ["Cat"]}
+    return _drawn(size_wh, "point", "keypointlabels", value) | {"is_positive": is_positive, "id": region_id}
+
+
+def rectangle(size_wh: tuple[int, int], box_percent: tuple[float, float, float, float]) -> dict[str, Any]:
+    """Return a box as a region: left, top, width and height in percent, 0..100."""
+    x, y, width, height = box_percent
+    value = {"x": x, "y": y, "width": width, "height": height, "rotation": 0, "rectanglelabels": ["Cat"]}
+    return _drawn(size_wh, "box", "rectanglelabels", value) | {"id": "rT0gYqJtbP"}
+
+
+def _drawn(size_wh: tuple[int, int], from_name: str, kind: str, value: dict[str, Any]) -> dict[str, Any]:
+    width, height = size_wh
+    return {
+        "original_width": width,
+        "original_height": height,
+        "image_rotation": 0,
+        "value": value,
+        "from_name": from_name,
+        "to_name": "image",
+        "type": kind,
+        "origin": "manual",
+    }
+
+
+def prompt_body(
+    address: str,
+    regions: Sequence[dict[str, Any]] | None,
+    *,
+    existing: Sequence[dict[str, Any]] = (),
+    task_id: int = 7,
 ) -> bytes:
+    """Return the body of `POST /predict` for whatever an annotator did.
+
+    Args:
+        address: Of the picture, as the task has it.
+        regions: What was drawn to ask with; None when a task is opened.
+        existing: See `click_body`.
+        task_id: See `click_body`.
+    """
+    draft = {"id": 5, "user": "one@example.org", "annotation": None, "updated_at": "2026-11-22T11:39:40.000000Z"}
+    drafts = [{**draft, "result": list(existing)}] if existing else []
+    context = None if regions is None else {"result": list(regions)}
     task = {
         "id": task_id,
-        "data": {"image": address_of(picture.name, version)},
+        "data": {"image": address},
         "drafts": drafts,
         "annotations": [],
         "predictions": [],

@@ -38,7 +38,7 @@ class OurBackend:
     """
 
     def __init__(self, net: torch.nn.Module, folder: Path, device: str) -> None:
-        settings = load_settings(model="nano", allowed_image_hosts=HOST, image_revalidate_seconds=_LONG)
+        settings = load_settings(model="nano", label_studio_url=f"http://{HOST}", image_revalidate_seconds=_LONG)
         self.model = model = Sam2Model(net, device=device)
         self._cache: EmbeddingCache[Sam2Embedding] = EmbeddingCache(
             settings.embedding_cache_mb * 2**20, settings.prefetch_mb * 2**20

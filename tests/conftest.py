@@ -11,7 +11,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -74,11 +74,13 @@ class PictureServer:
     Attributes:
         url: Its origin.
         files: By path, what it serves; change them while it runs.
+        answers: By path, what answers instead, in a thread of its own.
         requests: (path, Authorization) of every request so far.
     """
 
     url: str
     files: dict[str, bytes] = field(default_factory=dict)
+    answers: dict[str, Callable[[BaseHTTPRequestHandler], None]] = field(default_factory=dict)
     requests: list[tuple[str, str | None]] = field(default_factory=list)
 
 
@@ -104,6 +106,20 @@ class Backend:
                 return answer.status, answer.reason, json.load(answer)
         except urllib.error.HTTPError as error:
             return error.code, error.reason, json.load(error)
+
+    def get(self, path: str) -> tuple[int, str, Any]:
+        """Ask for a path; return status, reason and the JSON answer."""
+        try:
+            with urllib.request.urlopen(f"{self.url}{path}", timeout=60) as answer:
+                return answer.status, answer.reason, json.load(answer)
+        except urllib.error.HTTPError as error:
+            return error.code, error.reason, json.load(error)
+
+    def worker(self) -> int:
+        """Return the id of the process that answers now: the newest that the server has started."""
+        return [int(line["message"].rpartition(" ")[2]) for line in self.log() if "Booting worker" in line["message"]][
+            -1
+        ]
 
     def log(self) -> list[dict[str, Any]]:
         return [json.loads(line) for line in self.log_file.read_text().splitlines() if line.startswith("{")]
@@ -168,22 +184,27 @@ def serving_pictures() -> Callable[[], AbstractContextManager[PictureServer]]:
 
 @pytest.fixture(scope="session")
 def start_backend(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., AbstractContextManager[Backend]]:
-    """Return a function that serves nano for the length of a block; settings go in as environment variables."""
+    """Return a function that serves for the length of a block; settings go in as environment variables.
+
+    The function also takes the model, the program if it is another one, and the path that is asked until it answers.
+    """
+    installed = (str(Path(sys.executable).with_name("labelstudio-sam2")),)
 
     @contextmanager
-    def start(**environment: str) -> Iterator[Backend]:
+    def start(
+        *, model: str = "nano", program: Sequence[str] = installed, answers: str = "/ready", **environment: str
+    ) -> Iterator[Backend]:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
         folder = tmp_path_factory.mktemp("backend")
         log_file = folder / "backend.log"
-        program = str(Path(sys.executable).with_name("labelstudio-sam2"))
-        command = [program, "serve", "--model", "nano", "--port", str(port)]
+        command = [*program, "serve", "--model", model, "--port", str(port)]
         with log_file.open("wb") as log:
             process = subprocess.Popen(command, env={**os.environ, **environment}, stderr=log, cwd=folder)
         backend = Backend(f"http://127.0.0.1:{port}", process, log_file)
         try:
-            _wait_until_ready(backend)
+            _wait_for_answer(backend, answers)
             yield backend
         finally:
             if process.poll() is None:
@@ -193,11 +214,11 @@ def start_backend(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Abs
     return start
 
 
-def _wait_until_ready(backend: Backend) -> None:
+def _wait_for_answer(backend: Backend, path: str) -> None:
     for _ in range(240):
         assert backend.process.poll() is None, backend.log_file.read_text()
         try:
-            with urllib.request.urlopen(f"{backend.url}/ready", timeout=5):
+            with urllib.request.urlopen(f"{backend.url}{path}", timeout=5):
                 return
         except OSError:
             time.sleep(0.5)
@@ -209,7 +230,12 @@ def serve_pictures() -> Iterator[PictureServer]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             pictures.requests.append((self.path, self.headers["Authorization"]))
-            data = pictures.files.get(self.path.partition("?")[0])
+            path = self.path.partition("?")[0]
+            if path in pictures.answers:
+                with suppress(ConnectionError):  # who asked may give up
+                    pictures.answers[path](self)
+                return
+            data = pictures.files.get(path)
             self.send_response(404 if data is None else 200)
             self.send_header("Content-Length", str(len(data or b"")))
             self.end_headers()
@@ -219,6 +245,8 @@ def serve_pictures() -> Iterator[PictureServer]:
             """Keep quiet."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.block_on_close = False  # one that hangs by order
+    server.daemon_threads = True
     pictures = PictureServer(f"http://127.0.0.1:{server.server_port}")
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
     thread.start()

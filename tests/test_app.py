@@ -240,6 +240,7 @@ CATALOGUE = {  # for programs
     "loading": 503,
     "model_unavailable": 503,
     "gpu_memory": 503,
+    "device_lost": 503,
 }
 
 

@@ -32,6 +32,7 @@ NEVER = {
     "sam2_api": UPPER_FLOORS | {"labelstudio"},
     "ops": UPPER_FLOORS,
     "demo": UPPER_FLOORS,
+    "doctor": UPPER_FLOORS | {"sam2_api", "doctor_command"},
     "settings": UPPER_FLOORS,
     "app": {"wsgi", "cli"},
     "wsgi": {"cli"},

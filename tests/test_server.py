@@ -136,13 +136,6 @@ def _ready(connection: http.client.HTTPConnection) -> tuple[int, str]:
     return answer.status, json.load(answer).get("detail", "")
 
 
-def test_sigterm_ends_it_with_code_0(start_backend: Callable[..., AbstractContextManager[Any]]) -> None:
-    with start_backend() as backend:
-        backend.process.send_signal(signal.SIGTERM)
-
-        assert backend.process.wait(40) == 0
-
-
 def _takes_another_byte(client: socket.socket) -> bool:
     """Send a byte; return whether the server still waits for more, instead of answering or hanging up."""
     try:

@@ -83,9 +83,14 @@ def build_assistant(settings: Settings) -> Assistant:
     return Assistant(source, segmenter, _prefetch(source, segmenter, settings), RequestLimits.from_settings(settings))
 
 
-def build_app(settings: Settings) -> Flask:
-    """Return the application as it is served; its model loads in the background."""
-    spec, device, source = _served_spec(settings), _Device(settings), ImageSource(settings)
+def build_app(settings: Settings, *, on_device_lost: Callable[[str], object] = lambda _: None) -> Flask:
+    """Return the application as it is served; its model loads in the background.
+
+    Args:
+        settings: All of them.
+        on_device_lost: Told once, and why, when the GPU has failed for good; requests are refused from then on.
+    """
+    spec, device, source = _served_spec(settings), _Device(settings, on_device_lost), ImageSource(settings)
     segmenter = _segmenter(spec, settings, device)
     inputs = ImageInputs(source, ImageLimits.from_settings(settings), allow_files=settings.allow_file_inputs)
     models = Models(
@@ -151,11 +156,13 @@ def create_app(
 class _Device:
     """What every model of this process shares: one memory of embeddings, one folder of them, one schedule."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, on_lost: Callable[[str], object] = lambda _: None) -> None:
         self.cache: EmbeddingCache[Sam2Embedding] = EmbeddingCache(
             settings.embedding_cache_mb * 2**20, settings.prefetch_mb * 2**20
         )
-        self.schedule = DeviceSchedule(max_waiting=settings.max_waiting, wait_seconds=settings.request_seconds)
+        self.schedule = DeviceSchedule(
+            max_waiting=settings.max_waiting, wait_seconds=settings.request_seconds, on_lost=on_lost
+        )
         self.disk = _disk(settings)
         self._settings = settings
         self._name: str | None = None

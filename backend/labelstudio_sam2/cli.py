@@ -1,4 +1,4 @@
-"""The command line: `labelstudio-sam2 serve`, `precompute`, `segment`, `weights`, `settings`, `demo`."""
+"""The command line: `serve`, `precompute`, `segment`, `weights`, `doctor`, `settings`, `demo`, `demo-project`."""
 
 import os
 from collections.abc import Iterator
@@ -6,12 +6,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
+import httpx
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from labelstudio_sam2.app import check_settings
 from labelstudio_sam2.demo.processes import DemoError
+from labelstudio_sam2.demo.project import TITLE, LabelStudioClient, explained, prepare_project
 from labelstudio_sam2.demo.run import run_demo, stop_demo
 from labelstudio_sam2.errors import BackendError, BadPromptError, BadRequestError
 from labelstudio_sam2.settings import Settings, SettingsError, load_settings
@@ -244,6 +246,58 @@ def verify_weights(
 
 
 @app.command()
+def doctor(
+    project: Annotated[
+        int | None, typer.Option(help="The project's number, as in its address. Default: all with an ML backend.")
+    ] = None,
+    backend_url: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="Where the backend runs. Default: HOST and PORT of this machine."),
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="As `serve` takes it, if the backend was started with one. Default: MODEL.")
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="For --here: auto, cuda, mps or cpu. Default: DEVICE.")] = None,
+    *,
+    here: Annotated[
+        bool, typer.Option("--here", help="Make the mask in this process, not in the running backend. Loads the model.")
+    ] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
+) -> None:
+    """Find out why "connected" but no mask comes: from the settings to one click, and what to do.
+
+    Run it where the backend runs, with the same environment variables. It asks Label
+    Studio and the backend, makes one mask and changes nothing.
+
+    \b
+    A line for each finding:
+      ✓  it is as it should be
+      !  clicks are answered, but something will be missed
+      ✗  clicks are not answered, or not all
+      -  it could not be looked at, and why
+
+    \b
+    Examples:
+      labelstudio-sam2 doctor
+      labelstudio-sam2 doctor --project 7
+      labelstudio-sam2 doctor --backend-url http://gpu-box:9090
+      labelstudio-sam2 doctor --here --model nano    (no backend runs yet)
+      docker compose exec sam2-cpu labelstudio-sam2 doctor
+
+    \b
+    Exit codes:
+      0  no problem was found; there may be warnings
+      1  a problem was found
+      2  the settings or options cannot be used
+    """  # noqa: D301 - the backspace keeps the lines of a paragraph apart
+    from labelstudio_sam2.doctor_command import run_doctor  # noqa: PLC0415  `serve` examines nothing
+
+    raise typer.Exit(
+        run_doctor(project=project, backend_url=backend_url, here=here, model=model, device=device, as_json=json)
+    )
+
+
+@app.command()
 def settings() -> None:
     """List every setting: its environment variable, its value now and what it does. Secrets are not shown."""
     try:
@@ -276,6 +330,26 @@ def demo(
     except DemoError as error:
         Console(stderr=True).print(f"The demo could not be started. {error}", style="red", markup=False)
         raise typer.Exit(1) from None
+
+
+@app.command()
+def demo_project(
+    backend_url: Annotated[
+        str, typer.Option(help="Where Label Studio reaches this backend.")
+    ] = "http://localhost:9090",
+) -> None:
+    """Put the demo's project into your own Label Studio: pictures to click on, connected to this backend.
+
+    LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY say which. A second run adds only what lacks.
+    """
+    try:
+        with LabelStudioClient.from_settings(load_settings()) as client:
+            project_id = prepare_project(client, client.project_with_title(TITLE), backend_url.rstrip("/"))
+    except SettingsError as error:
+        raise _usage_error(str(error)) from None
+    except (BackendError, httpx.HTTPError) as error:
+        raise _failure(f"Label Studio did not take the project: {explained(error)}", 1) from None
+    typer.echo(f"The project {TITLE!r} has number {project_id} and is connected to {backend_url}.")
 
 
 def main() -> None:

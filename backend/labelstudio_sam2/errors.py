@@ -186,3 +186,11 @@ class GpuMemoryError(BackendError):
     code = "gpu_memory"
     status = 503
     reason = "Not enough GPU memory for this image"
+
+
+class DeviceLostError(BackendError):
+    """The GPU failed in a way that this process cannot mend; `serve` ends it and starts a new one."""
+
+    code = "device_lost"
+    status = 503
+    reason = "GPU failed, the server is starting again"

@@ -16,6 +16,7 @@ from labelstudio_sam2.app import READINESS, build_app
 from labelstudio_sam2.errors import BusyError
 from labelstudio_sam2.ops.logging import configure_logging, gunicorn_log_config
 from labelstudio_sam2.ops.memory import reuse_freed_memory
+from labelstudio_sam2.ops.restart import Restart
 from labelstudio_sam2.settings import Settings, SettingsError
 
 logger = logging.getLogger(__name__)
@@ -59,7 +60,8 @@ class Client(socket.socket):
 class Worker(ThreadWorker):  # type: ignore[misc]
     """gunicorn's threads, for clients that are not trusted to come to an end.
 
-    While it shuts down `/ready` says so to whoever still has a connection.
+    While it shuts down `/ready` says so to whoever still has a connection. The port is left at once, so that who comes
+    then is refused and need not wait for nothing.
     """
 
     def handle_exit(self, sig: int, frame: Any) -> None:
@@ -68,6 +70,13 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         if isinstance(app, Flask):  # else it is still being built
             app.extensions[READINESS].withdraw(BusyError("the server is shutting down"))
         super().handle_exit(sig, frame)
+
+    def set_accept_enabled(self, enabled: bool) -> None:  # noqa: FBT001  the base class's signature
+        """Begin or cease to take connections. A worker that is replaced leaves the port to the master."""
+        super().set_accept_enabled(enabled)
+        if not self.alive:
+            for listener in self.sockets:
+                listener.close()
 
     def enqueue_req(self, conn: Any) -> None:
         """Hand a connection to a thread: a new one, or one on which another request begins."""
@@ -106,7 +115,7 @@ class Server(BaseApplication):  # type: ignore[misc]
     def load(self) -> Flask:
         """Build the application, in the worker."""
         configure_logging(self.settings.log_level)
-        return build_app(self.settings)
+        return build_app(self.settings, on_device_lost=Restart().after_losing_the_device)
 
 
 def check_port(settings: Settings) -> None:

@@ -56,10 +56,13 @@ def _measured(bench: Bench, count: int) -> tuple[_Extra, float]:
     drawn = existing_regions(count, FULL_HD)
     alone = click_body(picture, _ON_EMPTY_GROUND)
     rounds = bench.rounds(9, 3)
+    bench.announce(f"{count} existing regions: writing the requests")
+    bodies = [  # all of them first: millions of numbers that come and go between two clicks slow the next one
+        click_body(picture, _ON_EMPTY_GROUND, existing=never_seen(drawn, number)) for number in range(rounds + 1)
+    ]
     extra = _Extra()
-    for number in range(-1, rounds):
+    for number, crowded in enumerate(bodies, start=-1):
         bench.announce(f"{count} existing regions: {round_text(number, rounds)}")
-        crowded = click_body(picture, _ON_EMPTY_GROUND, existing=never_seen(drawn, number))
         plain = [contenders.plain_click(body).stages.outside_model for body in (alone, crowded)]
         ours = [contenders.our_click(body).stages.outside_model for body in (alone, crowded)]
         _, learning = timed(lambda: wait_until(lambda: not contenders.ours.is_learning))
@@ -69,7 +72,7 @@ def _measured(bench: Bench, count: int) -> tuple[_Extra, float]:
             extra.first.append(ours[1] - ours[0])
             extra.again.append(again - ours[0])
             extra.learning.append(learning)
-    return extra, len(crowded) / 1e6
+    return extra, len(bodies[0]) / 1e6
 
 
 def _row(bench: Bench, title: str, extra: _Extra, ours: list[Took], note: str, gate: Gate | None = None) -> Row:

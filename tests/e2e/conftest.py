@@ -102,7 +102,7 @@ def demo(chromium: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[R
         _demo_command(folder, "--detach")
         state = DemoState.load(folder)
         assert state is not None
-        with LabelStudioClient(state.label_studio_url, state.token) as client:
+        with LabelStudioClient(state.label_studio_url, f"Token {state.token}") as client:
             yield RunningDemo(folder=folder, state=state, client=client)
     finally:
         _demo_command(folder, "--stop")

@@ -197,3 +197,22 @@ def test_a_line_break_at_the_end_of_the_key_is_forgiven(make_source: Make, label
     find(make_source(label_studio_api_key="abc\n"))
 
     assert label_studio.tokens == ["Token abc"]
+
+
+@pytest.mark.parametrize(
+    ("key", "kind", "expires_at"),
+    [
+        (None, "none", None),
+        ("a1" * 20, "legacy", None),
+        (jwt(token_type="refresh", exp=1_800_000_000), "personal", 1_800_000_000),
+        (jwt(token_type="refresh"), "personal", None),
+        (jwt(token_type="access", exp="soon"), "access", None),
+    ],
+)
+def test_a_key_tells_its_kind_and_when_it_expires_without_a_request(
+    make_source: Make, label_studio: Any, key: str | None, kind: str, expires_at: float | None
+) -> None:
+    token = make_source(label_studio_api_key=key)._fetcher._token
+
+    assert (token.kind, token.expires_at) == (kind, expires_at)
+    assert label_studio.seen == []

@@ -229,3 +229,24 @@ def test_the_detail_holds_nothing_of_a_broken_configuration() -> None:
         parse_label_config("<View>secret</Wiev>")
 
     assert "secret" not in str(error.value)
+
+
+def test_prompt_tags_are_the_smart_points_and_rectangles_of_an_image() -> None:
+    config = parse_label_config("""
+        <View>
+          <Image name="image" value="$image"/>
+          <KeyPointLabels name="point" toName="image" smartOnly="true"><Label value="Cat" alias="c"/></KeyPointLabels>
+          <Rectangle name="box" toName="image"/>
+          <Rectangle name="dull" toName="image" smart="false"/>
+          <KeyPoint name="elsewhere" toName="other"/>
+          <BrushLabels name="mask" toName="image"><Label value="Cat"/></BrushLabels>
+          <Labels name="label" toName="image"><Label value="Dog"/></Labels>
+        </View>
+    """)
+
+    point, box = config.prompt_tags("image")
+
+    assert (point.name, point.is_smart_only) == ("point", True)
+    assert (box.name, box.is_smart_only) == ("box", False)
+    assert config.prompt_classes(point) == [("point", "c")]
+    assert config.prompt_classes(box) == [("label", "Dog")]

@@ -60,7 +60,7 @@ def test_a_projects_labeling_configuration_is_asked_for_with_the_token(picture_s
 def test_what_is_no_project_is_an_error_of_the_catalogue(picture_server: Any) -> None:
     picture_server.files["/api/projects/6/"] = b"<html>"
 
-    with pytest.raises(ImageUnavailableError, match="is no project"):
+    with pytest.raises(ImageUnavailableError, match="something else in Label Studio's answer than project 6"):
         tasks_of(picture_server.url).label_config("6")
 
 
@@ -76,7 +76,9 @@ def test_no_more_tasks_are_taken_than_were_asked_for(picture_server: Any) -> Non
 def test_an_answer_without_tasks_is_an_error_of_the_catalogue(picture_server: Any, answer: bytes) -> None:
     picture_server.files["/api/tasks"] = answer
 
-    with pytest.raises(ImageUnavailableError, match="lists no tasks"):
+    with pytest.raises(
+        ImageUnavailableError, match="something else in Label Studio's answer than the tasks of project 6"
+    ):
         tasks_of(picture_server.url).tasks_after("6", 4, 3)
 
 
@@ -93,7 +95,7 @@ def test_a_refusal_says_its_status(picture_server: Any) -> None:
 )
 def test_a_refusal_tells_what_to_look_at(monkeypatch: pytest.MonkeyPatch, status: int, told: str) -> None:
     tasks = tasks_of("http://127.0.0.1:9")
-    monkeypatch.setattr(tasks._token.http, "request", lambda *_, **__: type("Response", (), {"status": status}))
+    monkeypatch.setattr(tasks._api.token.http, "request", lambda *_, **__: type("Response", (), {"status": status}))
 
     with pytest.raises(ImageUnavailableError, match=told) as raised:
         tasks.tasks_after("6", 4, 3)

@@ -43,6 +43,7 @@ REASONS = {
     ("loading", 503): {"Model is still loading"},
     ("model_unavailable", 503): {"Model could not be loaded, see /ready and the log"},
     ("gpu_memory", 503): {"Not enough GPU memory for this image"},
+    ("device_lost", 503): {"GPU failed, the server is starting again"},
     ("internal", 500): {"Internal error"},
 }
 """By code and status, every reason there is: fixed, ASCII, and an operator's to act on."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from labelstudio_sam2.errors import BusyError
+from labelstudio_sam2.errors import BusyError, DeviceLostError
 from labelstudio_sam2.segmenter.device_schedule import DeviceSchedule, Urgency
 from labelstudio_sam2.stages import listening, stage
 
@@ -277,3 +277,23 @@ def test_waiting_for_the_device_is_a_stage_of_its_own_also_in_the_middle_of_an_e
     click.result(5)
     assert after - before >= 0.1
     assert list(times.seconds) == ["queue", "embed"]
+
+
+def test_a_lost_device_is_given_to_nobody_also_not_to_those_who_wait(
+    threads: ThreadPoolExecutor, wait_for: Any
+) -> None:
+    reasons: list[str] = []
+    schedule = DeviceSchedule(max_waiting=100, wait_seconds=10, on_lost=reasons.append)
+    with schedule.turn(lambda: Urgency.EMBED):
+        waiting = [wait_for(schedule, urgency, lambda: None) for urgency in Urgency]
+        schedule.lose("CUDA error: unspecified launch failure")
+        schedule.lose("CUDA error: what came of it")
+
+    for refused in (*waiting, threads.submit(schedule.check)):
+        with pytest.raises(DeviceLostError, match="unspecified launch failure"):
+            refused.result(10)
+    with pytest.raises(DeviceLostError), schedule.turn(lambda: Urgency.PREDICT):
+        pass
+    assert schedule.is_lost
+    assert schedule.waiting == 0
+    assert reasons == ["CUDA error: unspecified launch failure"]

@@ -24,7 +24,7 @@ from sam2.build_sam import build_sam2
 from sam2.sam2_image_predictor import SAM2ImagePredictor
 from sam2.utils.transforms import SAM2Transforms
 
-from labelstudio_sam2.errors import BusyError, GpuMemoryError, ModelUnavailableError
+from labelstudio_sam2.errors import BusyError, DeviceLostError, GpuMemoryError, ModelUnavailableError
 from labelstudio_sam2.segmenter import sam2_model
 from labelstudio_sam2.segmenter.embedding_cache import DamagedEmbeddingError
 from labelstudio_sam2.segmenter.prompt import FloatArray, Image, Mask, Prompt, Segmentation
@@ -37,10 +37,14 @@ from labelstudio_sam2.segmenter.sam2_model import (
     _resize,
     load_sam2,
     memory_bytes,
+    wait_for,
 )
+from labelstudio_sam2.segmenter.weights import find_checkpoint
 from labelstudio_sam2.segmenter.zoo import MODELS
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
     from labelstudio_sam2.segmenter.segmenter import Model
@@ -443,6 +447,73 @@ def test_a_cpu_has_no_memory_of_its_own_and_a_gpus_is_told_without_asking_its_dr
 
     assert memory_bytes("cuda:1") == {"allocated": 10, "reserved": 20, "total": 80}
     assert memory_bytes("cpu") == {}
+
+
+def test_a_gpu_is_waited_for_and_a_cpu_is_done_already(monkeypatch: pytest.MonkeyPatch) -> None:
+    waited: list[str] = []
+    monkeypatch.setattr(torch.cuda, "synchronize", waited.append)
+    monkeypatch.setattr(torch.mps, "synchronize", lambda: waited.append("mps"))
+
+    for device in ("cpu", "cuda:1", "mps"):
+        wait_for(device)
+
+    assert waited == ["cuda:1", "mps"]
+
+
+def test_what_the_gpu_says_while_it_embeds_is_said_of_the_embedding(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: str) -> NoReturn:
+        raise RuntimeError(FAILED_KERNEL)
+
+    model = Sam2Model.from_config(NANO.config_path, device="cpu")
+    monkeypatch.setattr(sam2_model, "wait_for", fail)
+
+    with pytest.raises(DeviceLostError, match="device-side assert"):
+        model.embed(paint(TOP_RIGHT))
+
+
+FAILED_KERNEL = "CUDA error: device-side assert triggered\nCUDA kernel errors might be reported at some other call"
+ACCELERATOR_ERROR = getattr(torch, "AcceleratorError", RuntimeError)
+
+
+@pytest.mark.parametrize(
+    ("raised", "expected"),
+    [
+        (RuntimeError(FAILED_KERNEL), DeviceLostError),
+        (ACCELERATOR_ERROR(FAILED_KERNEL), DeviceLostError),
+        (RuntimeError("CUDA error: out of memory"), GpuMemoryError),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), GpuMemoryError),
+        (RuntimeError("shapes cannot be multiplied"), RuntimeError),
+    ],
+)
+@pytest.mark.parametrize("call", ["embed", "predict", "to_bytes", "from_bytes", "free_memory", "load"])
+def test_a_failed_call_of_the_gpu_is_a_lost_device_and_a_full_one_is_not(
+    monkeypatch: pytest.MonkeyPatch, raised: Exception, expected: type[Exception], call: str
+) -> None:
+    def fail(*_: object, **__: object) -> NoReturn:
+        raise raised
+
+    model = Sam2Model.from_config(NANO.config_path, device="cpu")
+    embedding = model.embed(paint(TOP_RIGHT))
+    data = model.to_bytes(embedding, "key")
+    model._net.forward_image = model._net.sam_mask_decoder.forward = fail
+    monkeypatch.setattr(sam2_model, "_checksum", fail)
+    monkeypatch.setattr(torch.cuda, "empty_cache", fail)
+    monkeypatch.setattr(sam2_model, "_lay_out_positions", fail)
+    calls: dict[str, Callable[[], object]] = {
+        "embed": lambda: model.embed(paint(TOP_RIGHT)),
+        "predict": lambda: model.predict(embedding, click(220, 60), multimask_output=True),
+        "to_bytes": lambda: model.to_bytes(embedding, "key"),
+        "from_bytes": lambda: model.from_bytes(data, "key"),
+        "free_memory": model.free_memory,
+        "load": lambda: load_sam2(NANO, find_checkpoint(NANO, Path()), device="cpu"),
+    }
+    model.device = "cuda" if call == "free_memory" else "cpu"
+
+    with pytest.raises(expected) as failure:
+        calls[call]()
+
+    assert type(failure.value) is expected
+    assert str(failure.value) == str(raised).partition("\n")[0]
 
 
 def test_several_models_may_share_one_net(nano: Sam2Model) -> None:

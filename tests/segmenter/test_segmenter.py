@@ -1,6 +1,7 @@
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 
 from labelstudio_sam2.errors import (
     BusyError,
+    DeviceLostError,
     GpuMemoryError,
     ImageUnreadableError,
     ModelLoadingError,
@@ -156,6 +158,52 @@ def test_out_of_gpu_memory_always_is_an_error_and_the_next_request_is_served(
     (answer,) = segmenter.segment(make_picture(20), [CLICK])
 
     assert answer.score == pytest.approx(0.2)
+
+
+@pytest.mark.parametrize("call", ["on_embed", "on_predict", "on_to_bytes", "on_from_bytes"])
+def test_a_lost_device_ends_every_call_of_every_model_on_it(
+    model: Any, make_picture: Any, tmp_path: Path, until: Any, call: str
+) -> None:
+    reasons: list[str] = []
+    device = DeviceSchedule(max_waiting=10, wait_seconds=5, on_lost=reasons.append)
+    disk = EmbeddingDisk(tmp_path, 1000)
+    segmenter, extra = (
+        Segmenter(lambda: model, model_version=version, cache=EmbeddingCache(1000), device=device, disk=disk)
+        for version in ("fake@1", "fake@2")
+    )
+    for each in (segmenter, extra):
+        each.start().join()
+    extra.segment(make_picture(10), [CLICK])
+    segmenter.segment(make_picture(10), [CLICK])
+    disk.flush()
+    extra._cache.clear()
+    setattr(model, call, _raising(DeviceLostError("CUDA error: unspecified launch failure")))
+
+    with suppress(DeviceLostError):
+        extra.segment(make_picture(10 if call == "on_from_bytes" else 20), [CLICK])
+    until(lambda: reasons)
+
+    assert (segmenter.state, extra.state) == ("failed", "failed")
+    with pytest.raises(DeviceLostError, match="unspecified launch failure"):
+        segmenter.check_ready()
+    with pytest.raises(DeviceLostError, match="unspecified launch failure"):
+        segmenter.segment(make_picture(10), [CLICK])
+    assert reasons == ["CUDA error: unspecified launch failure"]
+
+
+def test_a_device_that_is_lost_while_loading_is_told_as_lost(model: Any) -> None:
+    reasons: list[str] = []
+    device = DeviceSchedule(max_waiting=10, wait_seconds=5, on_lost=reasons.append)
+    model.on_embed = _raising(DeviceLostError("CUDA error: unspecified launch failure"))
+    segmenter: Segmenter[Any] = Segmenter(
+        lambda: model, model_version="fake@1", cache=EmbeddingCache(1000), device=device
+    )
+
+    segmenter.start().join()
+
+    assert (segmenter.state, reasons) == ("failed", ["CUDA error: unspecified launch failure"])
+    with pytest.raises(DeviceLostError):
+        segmenter.check_ready()
 
 
 def test_before_the_weights_are_there_a_request_is_told_so(make_picture: Any) -> None:

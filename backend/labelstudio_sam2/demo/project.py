@@ -9,6 +9,11 @@ import httpx
 from PIL import Image as PilImage
 
 from labelstudio_sam2.demo.scenes import Scene, draw_scenes
+from labelstudio_sam2.images.address import HostPolicy
+from labelstudio_sam2.images.connection import GuardedHttp
+from labelstudio_sam2.images.deadline import Deadline
+from labelstudio_sam2.images.label_studio_token import LabelStudioToken
+from labelstudio_sam2.settings import Settings, SettingsError
 
 Json: TypeAlias = Any
 
@@ -44,6 +49,7 @@ LABEL_CONFIG = """\
   <Image name="image" value="$image" zoom="true" zoomControl="true"/>
 </View>
 """
+MAX_SAID_CHARS = 300
 REQUEST_SECONDS = 60
 """Label Studio is slow right after its first start."""
 
@@ -54,14 +60,39 @@ class LabelStudioClient:
     Every method raises `httpx.HTTPError` where Label Studio cannot be reached or answers with an error.
     """
 
-    def __init__(self, url: str, token: str) -> None:
-        """Talk to the Label Studio at a URL, with a legacy token. Sends nothing yet."""
+    def __init__(self, url: str, authorization: str, *, basic_auth: tuple[str, str] | None = None) -> None:
+        """Talk to the Label Studio at a URL. Sends nothing yet.
+
+        Args:
+            url: Its address.
+            authorization: The header's value, such as `Token 0123…`.
+            basic_auth: User and password that an ML backend wants, for connecting it.
+        """
+        self._basic_auth = basic_auth
         self._http = httpx.Client(
             base_url=url,
-            headers={"Authorization": f"Token {token}"},
+            headers={"Authorization": authorization},
             timeout=REQUEST_SECONDS,
             trust_env=False,  # a proxy must not get between two processes of this machine
         )
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> Self:
+        """Talk to `LABEL_STUDIO_URL` with `LABEL_STUDIO_API_KEY`, of either kind; connect backends with `BASIC_AUTH_*`.
+
+        Raises:
+            SettingsError: One of them is missing or malformed.
+            BackendError: Label Studio does not take the personal access token.
+        """
+        label_studio = HostPolicy.from_settings(settings).label_studio
+        if label_studio is None or settings.label_studio_api_key is None:
+            raise SettingsError("LABEL_STUDIO_URL, LABEL_STUDIO_API_KEY: set both, the project is made with them")
+        http = GuardedHttp(connect_seconds=settings.image_connect_seconds)
+        deadline = Deadline.after(REQUEST_SECONDS, "asking for an access token")
+        authorization = LabelStudioToken(settings, label_studio, http).authorization(deadline)
+        user, password = settings.basic_auth_user, settings.basic_auth_pass
+        basic_auth = (user, password.get_secret_value()) if user and password else None
+        return cls(str(settings.label_studio_url), str(authorization), basic_auth=basic_auth)
 
     def __enter__(self) -> Self:
         return self
@@ -78,6 +109,11 @@ class LabelStudioClient:
             return None
         return answer.raise_for_status().json()
 
+    def project_with_title(self, title: str) -> int | None:
+        """Return the id of the oldest project of this title, or None."""
+        answer = self._http.get("/api/projects/", params={"title": title, "page_size": 1000}).raise_for_status().json()
+        return min((int(each["id"]) for each in answer["results"] if each["title"] == title), default=None)
+
     def create_project(self, title: str, label_config: str) -> Json:
         """Create an empty project and return it."""
         project = {"title": title, "label_config": label_config}
@@ -92,6 +128,9 @@ class LabelStudioClient:
     def connect_backend(self, project_id: int, url: str) -> None:
         """Connect the ML backend at a URL for interactive use, or move an older connection there."""
         wanted = {"project": project_id, "title": "SAM 2", "url": url, "is_interactive": True}
+        if self._basic_auth:
+            user, password = self._basic_auth
+            wanted |= {"auth_method": "BASIC_AUTH", "basic_auth_user": user, "basic_auth_pass": password}
         connected = self._http.get("/api/ml", params={"project": project_id}).raise_for_status().json()
         if not connected:
             self._http.post("/api/ml", json=wanted).raise_for_status()
@@ -118,6 +157,19 @@ def prepare_project(client: LabelStudioClient, project_id: int | None, backend_u
         client.import_scenes(found, draw_scenes())
     client.connect_backend(found, backend_url)
     return found
+
+
+def explained(error: Exception) -> str:
+    """Return what went wrong between us and Label Studio, with its own words where it gave some."""
+    if not isinstance(error, httpx.HTTPStatusError):
+        return str(error)
+    said = f"it answered {error.response.status_code} to {error.request.method} {error.request.url.path}"
+    try:
+        answer = error.response.json()
+        why = [*map(str, answer.get("validation_errors") or ()), answer.get("detail")]
+    except (ValueError, AttributeError):  # a page, or no object
+        return said
+    return "; ".join([said, *(str(each)[:MAX_SAID_CHARS] for each in why if each)])
 
 
 def _png(scene: Scene) -> bytes:

@@ -16,7 +16,7 @@ from rich.panel import Panel
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from labelstudio_sam2.demo.processes import DemoError, Service
-from labelstudio_sam2.demo.project import LabelStudioClient, prepare_project
+from labelstudio_sam2.demo.project import LabelStudioClient, explained, prepare_project
 from labelstudio_sam2.demo.state import LOOPBACK, DemoState
 
 READY_SECONDS = 600
@@ -171,11 +171,11 @@ def _start(
             progress.advance(step)
         step = progress.add_task("Project and pictures", total=1)
         try:
-            with LabelStudioClient(state.label_studio_url, state.token) as client:
+            with LabelStudioClient(state.label_studio_url, f"Token {state.token}") as client:
                 state = replace(state, project_id=prepare_project(client, state.project_id, state.backend_url))
         except httpx.HTTPError as error:
             raise DemoError(
-                f"Label Studio refused to set up the project: {error}; see {label_studio.log_path}"
+                f"Label Studio refused to set up the project: {explained(error)}; see {label_studio.log_path}"
             ) from None
         state.save(root)
         progress.advance(step)

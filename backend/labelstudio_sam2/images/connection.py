@@ -41,12 +41,14 @@ class Response:
     Attributes:
         status: The HTTP status.
         headers: Names in lower case; of a repeated one the first counts.
-        data: The body of a 200 or 201, else empty.
+        data: The body of a 200 or 201; of another answer only where it was asked for, else empty.
+        reason: The phrase beside the status, as the server wrote it; may be empty.
     """
 
     status: int
     headers: Mapping[str, str] = field(repr=False)
     data: bytes = field(repr=False)
+    reason: str = field(default="", repr=False)
 
 
 class GuardedHttp:
@@ -88,6 +90,7 @@ class GuardedHttp:
         deadline: Deadline,
         max_bytes: int,
         body: bytes = b"",
+        reads_errors: bool = False,
     ) -> Response:
         """Send one request and read its answer; redirects are not followed.
 
@@ -99,6 +102,7 @@ class GuardedHttp:
             deadline: By when the whole answer must be here.
             max_bytes: The largest body to accept, in bytes.
             body: The request's body.
+            reads_errors: Whether the body of an answer other than 200 and 201 is wanted, too.
 
         Raises:
             UrlRefusedError: The host leads to an address that `reach` does not allow.
@@ -122,7 +126,7 @@ class GuardedHttp:
                 httpcore.HTTPConnection(origin, ssl_context=ssl_context, network_backend=network) as connection,
                 connection.stream(method, url, headers=sent, content=body or None) as answer,
             ):
-                return _read(answer, address, max_bytes)
+                return _read(answer, address, max_bytes, reads_errors=reads_errors)
         except httpcore.TimeoutException:
             raise deadline.missed() from None
         except (httpcore.ConnectError, httpcore.ReadError, httpcore.WriteError) as error:
@@ -131,12 +135,13 @@ class GuardedHttp:
             raise ImageUnavailableError(f"{address.netloc} broke off its answer, or it is not HTTP") from None
 
 
-def _read(answer: httpcore.Response, address: WebAddress, max_bytes: int) -> Response:
+def _read(answer: httpcore.Response, address: WebAddress, max_bytes: int, *, reads_errors: bool) -> Response:
     headers: dict[str, str] = {}
     for name, value in answer.headers:
         headers.setdefault(name.decode("latin-1").lower(), value.decode("latin-1"))
-    if answer.status not in {200, 201}:
-        return Response(answer.status, headers, b"")
+    reason = answer.extensions.get("reason_phrase", b"").decode("latin-1")
+    if answer.status not in {200, 201} and not reads_errors:
+        return Response(answer.status, headers, b"", reason)
     if headers.get("content-encoding", "identity").lower() != "identity":
         raise ImageUnavailableError(f"{address.netloc} sent the file compressed though it was asked not to")
     too_large = ImageTooLargeError(f"the file at {address} is larger than {max_bytes:,} bytes")
@@ -147,7 +152,7 @@ def _read(answer: httpcore.Response, address: WebAddress, max_bytes: int) -> Res
         data += chunk
         if len(data) > max_bytes:
             raise too_large
-    return Response(answer.status, headers, bytes(data))
+    return Response(answer.status, headers, bytes(data), reason)
 
 
 class _GuardedNetwork(httpcore.NetworkBackend):

@@ -10,7 +10,7 @@ import json
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 from labelstudio_sam2.errors import ImageForbiddenError, ImageUnavailableError
 from labelstudio_sam2.images.address import Reach, WebAddress
@@ -21,6 +21,9 @@ from labelstudio_sam2.settings import Settings, SettingsError
 ACCESS_SECONDS = 300.0
 """How long an access token is good for, where it does not say so itself."""
 MAX_ANSWER_BYTES = 65536
+
+TokenKind: TypeAlias = Literal["none", "legacy", "personal", "access"]
+"""No token at all, a legacy token, a personal access token, or what that one buys for five minutes."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,24 @@ class LabelStudioToken:
         self._lock = threading.Lock()
         self._access: _Access | None = None
 
+    @property
+    def kind(self) -> TokenKind:
+        """What the key is, by its looks."""
+        if not self._key:
+            return "none"
+        if self._claims is None:
+            return "legacy"
+        return "access" if self._claims.get("token_type") == "access" else "personal"
+
+    @property
+    def expires_at(self) -> float | None:
+        """When the key itself expires, by its own word, in seconds since 1970; None where it does not say."""
+        match (self._claims or {}).get("exp"):
+            case (int() | float()) as seconds:
+                return float(seconds)
+            case _:
+                return None
+
     def send(self, request: Callable[[Mapping[str, str]], Response], deadline: Deadline) -> Response:
         """Send a request to Label Studio with the token; once more with a new one where it is refused.
 
@@ -84,12 +105,13 @@ class LabelStudioToken:
             ImageUnavailableError: Label Studio cannot be asked for an access token.
             ImageTimeoutError: It took too long.
         """
-        if not self._key:
-            return None
-        if self._claims is None:
-            return f"Token {self._key}"
-        if self._claims.get("token_type") == "access":
-            return f"Bearer {self._key}"
+        match self.kind:
+            case "none":
+                return None
+            case "legacy":
+                return f"Token {self._key}"
+            case "access":
+                return f"Bearer {self._key}"
         if not self._lock.acquire(timeout=deadline.left()):
             raise deadline.missed()
         try:
@@ -101,7 +123,7 @@ class LabelStudioToken:
 
     def _forget(self, authorization: str | None) -> bool:
         """Drop an access token that Label Studio refused; return whether another one can be had."""
-        if self._claims is None or self._claims.get("token_type") == "access":
+        if self.kind != "personal":
             return False
         with self._lock:
             if self._access is not None and authorization == f"Bearer {self._access.token}":

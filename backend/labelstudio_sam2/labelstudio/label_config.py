@@ -26,6 +26,8 @@ AnswerKind = Literal["brush", "polygon", "rectangle"]
 Parts = Literal["all", "clicked"]
 KINDS: tuple[AnswerKind, ...] = ("brush", "polygon", "rectangle")
 """What an answer can be, in the order they are preferred."""
+PROMPTS = ("keypoint", "rectangle")
+"""Kinds of the tags that Label Studio's editor asks a backend with."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,7 @@ class ControlTag:
         has_labels: Whether it carries classes itself.
         accepts_any: Its labels come from the task's data, so any class may be one of them.
         is_smart: Whether the annotator prompts with it.
+        is_smart_only: Whether its ordinary tool is hidden.
         prefers: `model_answer`.
         parts: `model_parts`.
         tolerance: `model_tolerance`, in pixels.
@@ -61,9 +64,15 @@ class ControlTag:
     has_labels: bool = False
     accepts_any: bool = False
     is_smart: bool = True
+    is_smart_only: bool = False
     prefers: bool | None = None
     parts: Parts = "all"
     tolerance: float = DEFAULT_TOLERANCE
+
+    @property
+    def plain(self) -> str:
+        """What it draws: `keypoint` for `<KeyPoint>` and `<KeyPointLabels>`."""
+        return self.tag.removesuffix("Labels").lower()
 
     def written(self, value: str) -> str | None:
         """Return what this tag's regions say for a label of this value, or None if it has no such label."""
@@ -139,6 +148,20 @@ class LabelConfig:
         preferred = [answer for tag, answer in accepting if tag.prefers]
         return preferred or [accepting[0][1]]
 
+    def prompt_tags(self, to_name: str) -> list[ControlTag]:
+        """Return the tags an annotator can prompt with on an image."""
+        return [
+            tag for tag in self.controls.values() if tag.is_smart and tag.plain in PROMPTS and to_name in tag.to_names
+        ]
+
+    def prompt_classes(self, tag: ControlTag) -> list[tuple[str, str]]:
+        """Return what a prompt tag's regions can say: the tag that names the class, and the class as it writes it.
+
+        Labels that come from the task's data are not known here; a tag without labels takes those of `<Labels>`.
+        """
+        naming = [tag] if tag.has_labels else self._labels_tags(tag.to_names)
+        return [(each.name, class_name) for each in naming for class_name in each.classes]
+
     def is_smart(self, name: str) -> bool:
         """Return whether a control tag prompts; tags do unless they say `smart="false"`."""
         return name in self.controls and self.controls[name].is_smart
@@ -162,12 +185,17 @@ class LabelConfig:
             return AnswerTag(tag.name, to_name, tag.kind, None, written, tag.tolerance, tag.parts)
         if not values:
             return AnswerTag(tag.name, to_name, tag.kind, None, (), tag.tolerance, tag.parts)
-        for labels in self.controls.values():
-            if labels.tag == "Labels" and to_name in labels.to_names:
-                written = tuple(name for value in values if (name := labels.written(value)) is not None)
-                if written:
-                    return AnswerTag(tag.name, to_name, tag.kind, labels.name, written, tag.tolerance, tag.parts)
+        for labels in self._labels_tags((to_name,)):
+            written = tuple(name for value in values if (name := labels.written(value)) is not None)
+            if written:
+                return AnswerTag(tag.name, to_name, tag.kind, labels.name, written, tag.tolerance, tag.parts)
         return None
+
+    def _labels_tags(self, to_names: tuple[str, ...]) -> list[ControlTag]:
+        """Return the separate `<Labels>` of some images."""
+        return [
+            tag for tag in self.controls.values() if tag.tag == "Labels" and not set(to_names).isdisjoint(tag.to_names)
+        ]
 
 
 @lru_cache(maxsize=32)  # one of 256 kB takes 1.3 MB, read
@@ -202,8 +230,7 @@ def _control_tag(element: Element) -> ControlTag | None:
     if not name or not to_name:
         return None
     has_labels = element.tag.endswith("Labels")
-    plain = element.tag.removesuffix("Labels").lower()
-    kind = next((kind for kind in KINDS if kind == plain), None)
+    kind = next((kind for kind in KINDS if kind == element.tag.removesuffix("Labels").lower()), None)
     return ControlTag(
         name=name,
         tag=element.tag,
@@ -213,6 +240,7 @@ def _control_tag(element: Element) -> ControlTag | None:
         has_labels=has_labels,
         accepts_any=has_labels and element.get("value", "").startswith("$"),
         is_smart=element.get("smart", "true").lower() != "false",
+        is_smart_only=element.get("smartOnly", "false").lower() == "true",
         prefers=_flag(element, "model_answer"),
         parts=_parts(element),
         tolerance=_pixels(element, "model_tolerance", DEFAULT_TOLERANCE),

@@ -3,21 +3,13 @@
 import json
 import time
 from dataclasses import dataclass
-from typing import TypeVar
-from urllib.parse import urlencode
 
 import msgspec
 
-from labelstudio_sam2.errors import ImageForbiddenError, ImageUnavailableError
-from labelstudio_sam2.images.address import Reach
-from labelstudio_sam2.images.deadline import Clock, Deadline
+from labelstudio_sam2.images.deadline import Clock
 from labelstudio_sam2.images.label_studio_token import LabelStudioToken
+from labelstudio_sam2.labelstudio.label_studio_api import ANSWER_SECONDS, LabelStudioApi
 from labelstudio_sam2.labelstudio.wire import Task
-
-ANSWER_SECONDS = 10.0
-MAX_ANSWER_BYTES = 16_000_000
-
-T = TypeVar("T")
 
 
 class LabelStudioTasks:
@@ -32,9 +24,8 @@ class LabelStudioTasks:
     def __init__(
         self, token: LabelStudioToken, *, answer_seconds: float = ANSWER_SECONDS, clock: Clock = time.monotonic
     ) -> None:
-        self._token = token
+        self._api = LabelStudioApi(token, clock=clock)
         self._answer_seconds = answer_seconds
-        self._clock = clock
         self.can_ask = token.can_ask
 
     def label_config(self, project: str) -> str:
@@ -47,7 +38,7 @@ class LabelStudioTasks:
             BackendError: As `tasks_after`.
         """
         path, what = f"/api/projects/{project}/", f"project {project}"
-        return self._ask(path, what, _Project, "is no project").label_config
+        return self._api.get(path, _Project, what=what, seconds=self._answer_seconds).label_config
 
     def tasks_after(self, project: str, task_id: int, count: int, *, unfinished_only: bool = True) -> "Page":
         """Return the tasks that an annotator gets after this one, in order: the next by id that nobody has finished.
@@ -75,28 +66,9 @@ class LabelStudioTasks:
         query = {"filters": {"conjunction": "and", "items": filters}, "ordering": ["tasks:id"]}
         # resolve_uri: an address of a cloud storage stays what it is in the requests to this backend
         parameters = {"project": project, "page_size": count, "resolve_uri": "false", "query": json.dumps(query)}
-        path, what = f"/api/tasks?{urlencode(parameters)}", f"the tasks of project {project}"
-        page = self._ask(path, what, _Page, "lists no tasks")
+        what = f"the tasks of project {project}"
+        page = self._api.get("/api/tasks", _Page, what=what, seconds=self._answer_seconds, query=parameters)
         return Page(page.tasks[:count], page.total)
-
-    def _ask(self, path: str, what: str, kind: type[T], otherwise: str) -> T:
-        label_studio, http = self._token.label_studio, self._token.http
-        if label_studio is None:
-            raise ImageUnavailableError(f"LABEL_STUDIO_URL is not set, so there is nobody to ask for {what}")
-        address = label_studio.join(label_studio.path.rstrip("/") + path)
-        deadline = Deadline.after(self._answer_seconds, f"Label Studio's answer about {what}", self._clock)
-        response = self._token.send(
-            lambda signed: http.request(
-                "GET", address, reach=Reach.ANYWHERE, headers=signed, deadline=deadline, max_bytes=MAX_ANSWER_BYTES
-            ),
-            deadline,
-        )
-        if response.status != 200:
-            raise _refusal(response.status, what)
-        try:
-            return msgspec.json.decode(response.data, type=kind)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            raise ImageUnavailableError(f"Label Studio's answer {otherwise}") from None
 
 
 @dataclass(frozen=True)
@@ -110,21 +82,6 @@ class Page:
 
     tasks: list[Task]
     total: int
-
-
-def _refusal(status: int, what: str) -> ImageUnavailableError:
-    answered = f"Label Studio answered {status} when asked for {what}"
-    match status:
-        case 401:
-            return ImageForbiddenError(f"{answered}: LABEL_STUDIO_API_KEY is no token of it, or one that has expired")
-        case 403:
-            return ImageForbiddenError(f"{answered}: the user of LABEL_STUDIO_API_KEY may not see it")
-        case 404:
-            return ImageUnavailableError(
-                f"{answered}: there is none, or none that the user of LABEL_STUDIO_API_KEY may see; "
-                "or LABEL_STUDIO_URL leads elsewhere"
-            )
-    return ImageUnavailableError(answered)
 
 
 class _Project(msgspec.Struct, frozen=True):

@@ -21,12 +21,17 @@ class Readiness(Protocol):
         """Raise the catalogue's error if not."""
         ...
 
+    def check_device(self) -> None:
+        """Raise the catalogue's error if the device has failed for good. Instant."""
+        ...
+
 
 def label_studio_routes(assistant: Assistant, readiness: Readiness) -> Blueprint:
     """Return the routes that Label Studio calls.
 
     `/health`, `/setup` and `/versions` touch neither model nor network: Label Studio waits 1 s for the first and 3 s
-    for the others, and asks several times per page.
+    for the others, and asks several times per page. `/health` is about the process: it is well without a model, but not
+    on a GPU that has failed for good.
     """
     routes = Blueprint("labelstudio", __name__)
 
@@ -41,6 +46,7 @@ def label_studio_routes(assistant: Assistant, readiness: Readiness) -> Blueprint
 
     @routes.get("/health")
     def health() -> Response:
+        readiness.check_device()
         return jsonify(status="UP", model_class="SAM2Backend", v=assistant.model_version)
 
     @routes.get("/ready")

@@ -19,6 +19,10 @@ class ModelState(Protocol):
         """Raise the catalogue's error if it cannot be asked."""
         ...
 
+    def check_device(self) -> None:
+        """Raise the catalogue's error if its device has failed for good. Instant."""
+        ...
+
 
 class Readiness:
     """The served model's readiness, until this process is withdrawn. Thread-safe; never waits.
@@ -53,7 +57,16 @@ class Readiness:
             BackendError: What it was withdrawn with.
             ModelLoadingError: The model is still being loaded.
             ModelUnavailableError: It could not be; the message says why.
+            DeviceLostError: The device has failed for good.
         """
         if (why := self._withdrawn) is not None:
             raise type(why)(*why.args)  # each thread raises its own
         self._model.check_ready()
+
+    def check_device(self) -> None:
+        """Do nothing unless the model's device has failed for good.
+
+        Raises:
+            DeviceLostError: It has; the message says why.
+        """
+        self._model.check_device()

@@ -75,7 +75,11 @@ def _paths() -> dict[str, Any]:
             )
         },
         "/info": {"get": _probe("info", "Name and version of this server", _json("Info", "This server"))},
-        "/healthz": {"get": _probe("healthz", "Whether the server answers", _json("Status", "It does"))},
+        "/healthz": {
+            "get": _probe(
+                "healthz", "Whether the server answers and its GPU works", _json("Status", "It does"), ("503",)
+            )
+        },
         "/readiness": {
             "get": _probe("readiness", "Whether the served model can be asked", _json("Status", "It can"), ("503",))
         },

@@ -52,6 +52,10 @@ class Readiness(Protocol):
         """Raise the catalogue's error if not."""
         ...
 
+    def check_device(self) -> None:
+        """Raise the catalogue's error if the device has failed for good. Instant."""
+        ...
+
 
 def status_of(error: BackendError) -> int:
     """Return the HTTP status that this API answers the current request with.
@@ -170,6 +174,7 @@ def _server_routes(routes: Blueprint, readiness: Readiness, version: str) -> Non
 
     @routes.get("/healthz")
     def healthz() -> Response:
+        readiness.check_device()
         return jsonify(status="healthy")
 
     @routes.get("/readiness")

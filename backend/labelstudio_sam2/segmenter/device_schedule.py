@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import IntEnum
 
-from labelstudio_sam2.errors import BusyError
+from labelstudio_sam2.errors import BusyError, DeviceLostError
 from labelstudio_sam2.stages import stage
 
 PATIENCE_SECONDS = 5.0
@@ -33,6 +33,7 @@ class DeviceSchedule:
         wait_seconds: How long each of them waits before it gives up. Prefetch waits for as long as it takes.
         patience_seconds: See `PATIENCE_SECONDS`.
         clock: What waiting is measured with, in seconds.
+        on_lost: Told once why the device is lost, by the thread that noticed.
     """
 
     def __init__(
@@ -42,11 +43,14 @@ class DeviceSchedule:
         wait_seconds: float,
         patience_seconds: float = PATIENCE_SECONDS,
         clock: Callable[[], float] = time.monotonic,
+        on_lost: Callable[[str], object] = lambda _: None,
     ) -> None:
         self._max_waiting = max_waiting
         self._wait_seconds = wait_seconds
         self._patience_seconds = patience_seconds
         self._clock = clock
+        self._on_lost = on_lost
+        self._lost: str | None = None
         self._lock = threading.Lock()
         self._is_taken = False
         self._waiting: list[_Turn] = []
@@ -62,6 +66,29 @@ class DeviceSchedule:
             urgencies = [turn.urgency() for turn in self._waiting]
         return {urgency: urgencies.count(urgency) for urgency in Urgency}
 
+    @property
+    def is_lost(self) -> bool:
+        """Whether the device has failed for good."""
+        return self._lost is not None
+
+    def check(self) -> None:
+        """Do nothing if the device can be used.
+
+        Raises:
+            DeviceLostError: Never again by this process; the message says why.
+        """
+        if self._lost is not None:
+            raise DeviceLostError(self._lost)
+
+    def lose(self, why: str) -> None:
+        """Refuse every turn from now on, also to those who wait: the device has failed for good."""
+        with self._lock:
+            is_news = self._lost is None
+            if is_news:
+                self._lost = why
+        if is_news:
+            self._on_lost(why)
+
     @contextmanager
     def turn(self, urgency: Callable[[], Urgency]) -> Iterator[Callable[[], None]]:
         """Hold the device for the length of the block.
@@ -76,6 +103,7 @@ class DeviceSchedule:
 
         Raises:
             BusyError: Too many wait already, or the device did not come free in time.
+            DeviceLostError: It has failed for good.
         """
         turn = _Turn(urgency)
         try:
@@ -88,6 +116,7 @@ class DeviceSchedule:
                     self._hand_over(self._waiting)
 
     def _take(self, turn: "_Turn") -> None:
+        self.check()
         with self._lock:
             if not self._is_taken:
                 self._is_taken = turn.has_device = True
@@ -126,6 +155,7 @@ class DeviceSchedule:
                     self._waiting.remove(turn)
         if not turn.has_device:
             raise BusyError(f"the device did not come free in {self._wait_seconds:g} s")
+        self.check()
 
     def _hand_over(self, candidates: Sequence["_Turn"]) -> None:
         if not candidates:

@@ -29,7 +29,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from labelstudio_sam2.errors import GpuMemoryError, ModelUnavailableError
+from labelstudio_sam2.errors import BackendError, DeviceLostError, GpuMemoryError, ModelUnavailableError
 from labelstudio_sam2.segmenter.cpu_quota import cpu_quota
 from labelstudio_sam2.segmenter.embedding_cache import DamagedEmbeddingError
 from labelstudio_sam2.segmenter.prompt import LOGITS_LIMIT, FloatArray, Image, Prompt, Segmentation
@@ -58,6 +58,12 @@ _DECODER_EXTRAS = {
     "dynamic_multimask_stability_thresh": 0.98,
 }
 """What `build_sam2(apply_postprocessing=True)` sets: an unstable single mask yields to the best of the three."""
+
+
+_ACCELERATOR_ERRORS: tuple[type[Exception], ...] = (
+    (torch.AcceleratorError,) if hasattr(torch, "AcceleratorError") else ()
+)
+"""What newer versions of torch raise for a failed call of the GPU; older ones a plain `RuntimeError`."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -104,6 +110,8 @@ def load_sam2(
 
     Raises:
         ModelUnavailableError: Config, checkpoint and machine do not fit together; the detail says which.
+        GpuMemoryError: It does not fit on the device.
+        DeviceLostError: The device has failed.
     """
     net = _build(spec.config_path)
     state_dict = _read_state_dict(checkpoint)
@@ -111,7 +119,16 @@ def load_sam2(
         net.load_state_dict(state_dict, strict=True)
     except RuntimeError as error:
         raise ModelUnavailableError(f"{checkpoint.name} does not fit {spec.config_path.name}: {error}") from error
-    return Sam2Model(net, device=device, precision=precision, stored_precision=stored_precision)
+    make = _with_device_errors(Sam2Model)
+    return make(net, device=device, precision=precision, stored_precision=stored_precision)
+
+
+def wait_for(device: str) -> None:
+    """Wait until a GPU has done what it was told, so that time and errors are told of the work that they belong to."""
+    if device.startswith("cuda"):
+        torch.cuda.synchronize(device)
+    elif device == "mps":
+        torch.mps.synchronize()
 
 
 def memory_bytes(device: str) -> dict[str, int]:
@@ -135,19 +152,34 @@ def memory_bytes(device: str) -> dict[str, int]:
     return {}
 
 
-def _with_gpu_memory_error(compute: Callable[P, R]) -> Callable[P, R]:
-    """Turn torch's out-of-memory error into `GpuMemoryError`."""
+def _with_device_errors(compute: Callable[P, R]) -> Callable[P, R]:
+    """Turn what torch raises for a device that is full, or has failed for good, into the catalogue's errors."""
 
     @wraps(compute)
     def compute_or_raise(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
             return compute(*args, **kwargs)
-        except torch.cuda.OutOfMemoryError as error:
-            detail = str(error)
+        except RuntimeError as error:
+            failure = _device_error(error)
+            if failure is None:
+                raise
         # Outside the handler: as the new error's context, the old one would keep its frames' tensors on the device.
-        raise GpuMemoryError(detail)
+        raise failure
 
     return compute_or_raise
+
+
+def _device_error(error: RuntimeError) -> BackendError | None:
+    """Return what an error of torch means for the device; None if it is about something else.
+
+    After a failed call of CUDA every further one fails in this process, but for those that only lacked memory.
+    """
+    text = str(error).partition("\n")[0]  # what follows is how to debug a kernel
+    if isinstance(error, torch.cuda.OutOfMemoryError):
+        return GpuMemoryError(text)
+    if not isinstance(error, _ACCELERATOR_ERRORS) and not text.startswith("CUDA error"):
+        return None
+    return GpuMemoryError(text) if "out of memory" in text or "ALLOC_FAILED" in text else DeviceLostError(text)
 
 
 class Sam2Model:
@@ -220,7 +252,7 @@ class Sam2Model:
         """Names all that makes an embedding another one, beside picture and checkpoint, such as `2-bf16-fp16`."""
         return f"{_FORMAT}-{self.precision}-{self.stored_precision}"
 
-    @_with_gpu_memory_error
+    @_with_device_errors
     def embed(self, image: Image, step_aside: Callable[[], None] = lambda: None) -> Sam2Embedding:
         """Run the image encoder. Slow, once per image.
 
@@ -230,6 +262,7 @@ class Sam2Model:
 
         Raises:
             GpuMemoryError: It does not fit.
+            DeviceLostError: The device has failed: no further call of this process will be answered.
         """
         # Both modes are a thread's own: entered here, they hold in whichever thread calls.
         with torch.inference_mode(), self._autocast(), _set_for_this_thread(_STEP_ASIDE, step_aside):
@@ -239,13 +272,15 @@ class Sam2Model:
             if self._net.directly_add_no_mem_embed:
                 image_embed = image_embed + self._net.no_mem_embed.reshape(1, -1, 1, 1)
             stored = _DTYPES[self.stored_precision]
-            return Sam2Embedding(
+            embedding = Sam2Embedding(
                 image_embed=image_embed.to(stored),
                 high_res_feats=tuple(level.to(stored) for level in high_res_feats),
                 size_hw=(image.shape[0], image.shape[1]),
             )
+            wait_for(self.device)
+            return embedding
 
-    @_with_gpu_memory_error
+    @_with_device_errors
     def predict(self, embedding: Sam2Embedding, prompt: Prompt, *, multimask_output: bool) -> Segmentation:
         """Run the prompt encoder and the mask decoder, in float32. Fast, once per prompt.
 
@@ -257,6 +292,7 @@ class Sam2Model:
 
         Raises:
             GpuMemoryError: It does not fit.
+            DeviceLostError: As `embed`.
         """
         with torch.inference_mode():
             sparse, dense = self._net.sam_prompt_encoder(
@@ -275,6 +311,7 @@ class Sam2Model:
                 low_res_logits=_to_numpy(low_res_logits[0]), scores=_to_numpy(scores[0]), size_hw=embedding.size_hw
             )
 
+    @_with_device_errors
     def to_bytes(self, embedding: Sam2Embedding, key: str) -> bytes:
         """Return an embedding as the bytes of a safetensors file: raw numbers, with a checksum over all of it.
 
@@ -289,7 +326,7 @@ class Sam2Model:
         metadata = {"key": key, "size_hw": size_hw, "crc32": _checksum(key, size_hw, tensors)}
         return safetensors.torch.save(tensors, metadata)
 
-    @_with_gpu_memory_error
+    @_with_device_errors
     def from_bytes(self, data: bytes, key: str) -> Sam2Embedding:
         """Return the embedding that `to_bytes` made into bytes, on the model's device. Runs no code of the file's.
 
@@ -300,6 +337,7 @@ class Sam2Model:
         Raises:
             DamagedEmbeddingError: It is not what `to_bytes` of such a model wrote under this key.
             GpuMemoryError: It does not fit.
+            DeviceLostError: As `embed`.
         """
         tensors, metadata = _read_safetensors(data)
         size_hw = metadata.get("size_hw", "")
@@ -311,6 +349,7 @@ class Sam2Model:
         levels = [tensors[name].to(self.device) for name in _names_of_levels(len(tensors))]
         return Sam2Embedding(image_embed=levels[0], high_res_feats=tuple(levels[1:]), size_hw=(height, width))
 
+    @_with_device_errors
     def free_memory(self) -> None:
         """Give the device memory that torch keeps for later back to the driver."""
         if self.device.startswith("cuda"):
@@ -457,7 +496,7 @@ def _keep_to_quota(cpus: float) -> None:
 
 def _move(net: torch.nn.Module, device: str) -> torch.nn.Module:
     # Without gradients autocast keeps no casted weights, a store that threads would share.
-    net = _with_gpu_memory_error(net.to)(device).eval().requires_grad_(requires_grad=False)
+    net = net.to(device).eval().requires_grad_(requires_grad=False)
     # elsewhere it was not measured
     return net.to(memory_format=torch.channels_last) if device == "cpu" else net
 

@@ -11,7 +11,14 @@ from typing import Generic, Literal, Protocol, TypeVar
 
 import numpy as np
 
-from labelstudio_sam2.errors import BackendError, BusyError, GpuMemoryError, ModelLoadingError, ModelUnavailableError
+from labelstudio_sam2.errors import (
+    BackendError,
+    BusyError,
+    DeviceLostError,
+    GpuMemoryError,
+    ModelLoadingError,
+    ModelUnavailableError,
+)
 from labelstudio_sam2.segmenter.device_schedule import DeviceSchedule, Urgency
 from labelstudio_sam2.segmenter.embedding_cache import CacheStats, Embedding, EmbeddingCache
 from labelstudio_sam2.segmenter.embedding_disk import EmbeddingDisk
@@ -53,7 +60,8 @@ class Model(Protocol[E]):
         """Run the image encoder. Slow, once per picture.
 
         Calls `step_aside` now and then: other calls of the model may run meanwhile, in other threads. What that raises
-        passes through.
+        passes through. This method and the others raise `GpuMemoryError` if the device's memory is full and
+        `DeviceLostError` if the device has failed for good.
         """
         ...
 
@@ -124,9 +132,9 @@ class Segmenter(Generic[E]):
     @property
     def state(self) -> Literal["loading", "ready", "failed"]:
         """Whether the model can be asked."""
-        if self._model is not None:
-            return "ready"
-        return "failed" if self._failure is not None else "loading"
+        if self._failure is not None or self._device.is_lost:
+            return "failed"
+        return "loading" if self._model is None else "ready"
 
     def check_ready(self) -> None:
         """Do nothing if the model can be asked.
@@ -134,8 +142,17 @@ class Segmenter(Generic[E]):
         Raises:
             ModelLoadingError: Not yet.
             ModelUnavailableError: Never; the message says why.
+            DeviceLostError: Not by this process; the message says why.
         """
         self._ready_model()
+
+    def check_device(self) -> None:
+        """Do nothing unless the device has failed for good; the model need not be there.
+
+        Raises:
+            DeviceLostError: It has; the message says why.
+        """
+        self._device.check()
 
     def cache_stats(self) -> Mapping[str, CacheStats]:
         """Return the figures of the tiers that embeddings are kept in: `device`, and `disk` if there is one."""
@@ -162,6 +179,7 @@ class Segmenter(Generic[E]):
             ModelUnavailableError: They could not be loaded.
             BusyError: Too many requests wait, or the device was not free in time.
             GpuMemoryError: The picture does not fit, even with an empty cache.
+            DeviceLostError: The device has failed, now or before; no model on it can be asked any more.
         """
         return self.predict(self.embed(picture), prompts, multimask_output=multimask_output)
 
@@ -244,7 +262,7 @@ class Segmenter(Generic[E]):
                 if disk.peek(disk_key, from_bytes) is not None:  # another process was faster, or an equal picture
                     return False
                 embedding = self._with_memory(lambda: model.embed(image, step_aside), lambda: False)
-            disk.put(disk_key, partial(model.to_bytes, embedding, disk_key)).result()
+            disk.put(disk_key, partial(self._on_device, partial(model.to_bytes, embedding, disk_key))).result()
         return True
 
     def disk_room(self) -> int:
@@ -294,7 +312,8 @@ class Segmenter(Generic[E]):
                     self._keep(key, embedding)
                     return embedding
             embedding = self._embed(key, model, picture)
-            written = self._disk.put(disk_key, partial(model.to_bytes, embedding, disk_key))
+            to_bytes = partial(self._on_device, partial(model.to_bytes, embedding, disk_key))
+            written = self._disk.put(disk_key, to_bytes)
             open_until_then = until_written.pop_all()
             written.add_done_callback(lambda _: open_until_then.close())
         return embedding
@@ -357,16 +376,25 @@ class Segmenter(Generic[E]):
     def _with_memory(self, call: Callable[[], T], is_clicked: Callable[[], bool]) -> T:
         """Make a call that needs device memory; once more with emptied caches if that was full and somebody waits."""
         try:
-            return call()
+            return self._on_device(call)
         except GpuMemoryError:
             if not is_clicked():
                 raise
             logger.warning("no GPU memory left, emptying the cache and trying again")
         self._cache.clear()
-        self._ready_model().free_memory()
-        return call()
+        self._on_device(self._ready_model().free_memory)
+        return self._on_device(call)
+
+    def _on_device(self, call: Callable[[], T]) -> T:
+        """Make any call of the model: it tells everybody if the device turns out to be lost."""
+        try:
+            return call()
+        except DeviceLostError as error:
+            self._device.lose(str(error))
+            raise
 
     def _ready_model(self) -> Model[E]:
+        self._device.check()
         if self._model is not None:
             return self._model
         if self._failure is not None:
@@ -376,9 +404,9 @@ class Segmenter(Generic[E]):
     def _load(self) -> None:
         started = time.perf_counter()
         try:
-            model = self._load_model()
+            model = self._on_device(self._load_model)
             with self._device.turn(lambda: Urgency.PREFETCH):
-                self.embedding_nbytes = _warm_up(model).nbytes
+                self.embedding_nbytes = self._on_device(partial(_warm_up, model)).nbytes
             self._model = model
         except BackendError as error:
             self._failure = str(error)
