@@ -225,6 +225,36 @@ def _wait_for_answer(backend: Backend, path: str) -> None:
     pytest.fail(backend.log_file.read_text())
 
 
+class QuietHandler(BaseHTTPRequestHandler):
+    """Answers without a line on stderr."""
+
+    def log_message(self, *_: object) -> None:
+        """Keep quiet."""
+
+
+@contextmanager
+def serve(handler: type[BaseHTTPRequestHandler]) -> Iterator[int]:
+    """Serve on a port of loopback for the length of the block; whoever still hangs then is left behind."""
+    quiet = type("Quiet", (QuietHandler, handler), {})
+    server = ThreadingHTTPServer(("127.0.0.1", 0), quiet)
+    server.block_on_close = False
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield server.server_port
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@pytest.fixture(name="serve", scope="session")
+def serve_fixture() -> Callable[[type[BaseHTTPRequestHandler]], AbstractContextManager[int]]:
+    """Return a function that serves on a port of loopback for the length of a block."""
+    return serve
+
+
 @contextmanager
 def serve_pictures() -> Iterator[PictureServer]:
     class Handler(BaseHTTPRequestHandler):
@@ -241,21 +271,9 @@ def serve_pictures() -> Iterator[PictureServer]:
             self.end_headers()
             self.wfile.write(data or b"")
 
-        def log_message(self, *_: object) -> None:
-            """Keep quiet."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.block_on_close = False  # one that hangs by order
-    server.daemon_threads = True
-    pictures = PictureServer(f"http://127.0.0.1:{server.server_port}")
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-    thread.start()
-    try:
+    with serve(Handler) as port:
+        pictures = PictureServer(f"http://127.0.0.1:{port}")
         yield pictures
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
 Answer: TypeAlias = Callable[[BaseHTTPRequestHandler], None]
@@ -331,21 +349,9 @@ def serve_site() -> Iterator[Site]:
 
         do_GET = do_POST = answer  # noqa: N815 - the base class's names
 
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    server.block_on_close = False
-    site = Site(server.server_port)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
+    with serve(Handler) as port:
+        site = Site(port)
         yield site
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 @pytest.fixture(scope="session")

@@ -7,8 +7,8 @@ import re
 import shlex
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -230,7 +230,7 @@ class ReadyServer:
 
 
 @pytest.fixture
-def ready_server() -> Iterator[ReadyServer]:
+def ready_server(serve: Callable[..., AbstractContextManager[int]]) -> Iterator[ReadyServer]:
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             wanted = fake.credentials and "Basic " + base64.b64encode(fake.credentials.encode()).decode()
@@ -239,17 +239,9 @@ def ready_server() -> Iterator[ReadyServer]:
             self.send_header("Content-Length", "0")
             self.end_headers()
 
-        def log_message(self, *_: object) -> None:
-            """Keep quiet."""
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    fake = ReadyServer(server.server_port)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-    thread.start()
-    yield fake
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with serve(Handler) as port:
+        fake = ReadyServer(port)
+        yield fake
 
 
 @pytest.mark.parametrize(

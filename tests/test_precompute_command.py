@@ -7,11 +7,11 @@ import re
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -101,7 +101,7 @@ def png_of(number: int) -> bytes:
 
 
 @pytest.fixture
-def label_studio() -> Iterator[LabelStudio]:
+def label_studio(serve: Callable[..., AbstractContextManager[int]]) -> Iterator[LabelStudio]:
     studio = LabelStudio()
 
     class Handler(BaseHTTPRequestHandler):
@@ -112,17 +112,9 @@ def label_studio() -> Iterator[LabelStudio]:
             self.end_headers()
             self.wfile.write(data)
 
-        def log_message(self, *_: object) -> None:
-            """Keep quiet."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    studio.url = f"http://127.0.0.1:{server.server_port}"
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-    thread.start()
-    yield studio
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with serve(Handler) as port:
+        studio.url = f"http://127.0.0.1:{port}"
+        yield studio
 
 
 @pytest.fixture

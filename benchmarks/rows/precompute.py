@@ -8,7 +8,7 @@ from typing import Any
 
 from benchmarks.bench import FULL_HD, NANO, TINY, Bench, short_name
 from benchmarks.clicks import LABEL_CONFIG
-from benchmarks.picture_server import serving
+from benchmarks.picture_server import serve_picture
 from benchmarks.pictures import scene_file
 from benchmarks.report import Outcome, Row, at_least
 from benchmarks.timings import Times, in_turns, ratio
@@ -52,7 +52,7 @@ def precompute(bench: Bench) -> Outcome:
     model = bench.contenders(model_id).ours.model
     count = _PICTURES_NANO if bench.is_quick else _PICTURES.get(bench.device, _PICTURES["cpu"])
     picture = scene_file(bench.folder, FULL_HD)
-    with TemporaryDirectory(dir=bench.folder) as folder, serving(bench.folder / picture.name) as host:
+    with TemporaryDirectory(dir=bench.folder) as folder, serve_picture(bench.folder / picture.name) as host:
         segmenter: Segmenter[Any] = Segmenter(
             lambda: model,
             model_version="benchmark",

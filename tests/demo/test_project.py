@@ -1,7 +1,7 @@
 import json
-import threading
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 import httpx
@@ -35,7 +35,7 @@ class FakeLabelStudio:
 
 
 @pytest.fixture
-def label_studio() -> Iterator[FakeLabelStudio]:
+def label_studio(serve: Callable[..., AbstractContextManager[int]]) -> Iterator[FakeLabelStudio]:
     fake = FakeLabelStudio()
 
     class Handler(BaseHTTPRequestHandler):
@@ -57,17 +57,9 @@ def label_studio() -> Iterator[FakeLabelStudio]:
             self.end_headers()
             self.wfile.write(sent)
 
-        def log_message(self, *_: object) -> None:
-            """Keep quiet."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    fake.url = f"http://127.0.0.1:{server.server_port}"
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-    thread.start()
-    yield fake
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with serve(Handler) as port:
+        fake.url = f"http://127.0.0.1:{port}"
+        yield fake
 
 
 @pytest.fixture

@@ -4,9 +4,9 @@ import base64
 import json
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any, TypeAlias
 from urllib.parse import parse_qs, urlsplit
 
@@ -27,6 +27,7 @@ XML = """
 """
 
 Answer: TypeAlias = tuple[int, Any, dict[str, str]]
+Serve: TypeAlias = Callable[[type[BaseHTTPRequestHandler]], AbstractContextManager[int]]
 Key: TypeAlias = tuple[str, str]
 
 
@@ -64,7 +65,7 @@ class Site:
 
 
 @contextmanager
-def serve_site() -> Iterator[Site]:
+def serve_site(serve: Serve) -> Iterator[Site]:
     class Handler(BaseHTTPRequestHandler):
         def answer(self) -> None:
             data = self.rfile.read(int(self.headers.get("Content-Length") or 0))
@@ -88,32 +89,22 @@ def serve_site() -> Iterator[Site]:
 
         do_GET = do_POST = answer  # noqa: N815 - the base class's names
 
-        def log_message(self, *_: object) -> None:
-            """Keep quiet."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    started = Site(f"http://127.0.0.1:{server.server_port}")
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
+    with serve(Handler) as port:
+        started = Site(f"http://127.0.0.1:{port}")
         yield started
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
 @pytest.fixture
-def site() -> Iterator[Site]:
+def site(serve: Serve) -> Iterator[Site]:
     """A server that knows nothing yet."""
-    with serve_site() as started:
+    with serve_site(serve) as started:
         yield started
 
 
 @pytest.fixture
-def label_studio(disc_and_box: Any) -> Iterator[Site]:
+def label_studio(serve: Serve, disc_and_box: Any) -> Iterator[Site]:
     """A Label Studio as far as the doctor asks it: user, project 7 with one task and no ML backend, a picture."""
-    with serve_site() as label_studio:
+    with serve_site(serve) as label_studio:
         label_studio.on("GET", "/api/version", {"release": "1.23.2", "label-studio-os-package": {"version": "1.23.2"}})
         user = {"id": 1, "email": "ada@example.com", "permissions": ["projects.view", "tasks.view"]}
         label_studio.on("GET", "/api/current-user/whoami", user)

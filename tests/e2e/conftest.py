@@ -76,6 +76,12 @@ class RunningDemo:
         for task_id in task_ids:
             self.client._http.post(f"/api/tasks/{task_id}/annotations/", json={"result": []}).raise_for_status()
 
+    def personal_token(self) -> str:
+        """Return a new personal access token; a user has one at a time, so those before are made invalid."""
+        for held in self.get("/api/token/"):
+            self.client._http.post("/api/token/blacklist/", json={"refresh": held["token"]}).raise_for_status()
+        return str(self.client._http.post("/api/token/", json={}).raise_for_status().json()["token"])
+
     def command(self, *arguments: str) -> str:
         """Run `labelstudio-sam2 demo` on this folder; returns what it wrote."""
         return _demo_command(self.folder, *arguments)

@@ -171,10 +171,7 @@ def test_the_token_is_wrong(look: Look, project_id: int) -> None:
 
 
 def test_a_personal_access_token_is_taken(demo: Any, look: Look, project_id: int) -> None:
-    held = demo.get("/api/token/")
-    for token in held:  # a user has one at most
-        demo.client._http.post("/api/token/blacklist/", json={"refresh": token["token"]}).raise_for_status()
-    personal = demo.client._http.post("/api/token/", json={}).raise_for_status().json()["token"]
+    personal = demo.personal_token()
 
     found = look(project_id, label_studio_api_key=personal)
 

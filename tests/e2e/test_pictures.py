@@ -27,9 +27,7 @@ def test_a_legacy_token_opens_an_uploaded_picture(demo: Any, address: str, scene
 
 
 def test_a_personal_access_token_is_exchanged_and_opens_it_too(demo: Any, address: str, scenes: Any) -> None:
-    personal = demo.client._http.post("/api/token/", json={}).raise_for_status().json()["token"]
-
-    picture = _source(demo, personal).find(address, project="1", task_id=1)
+    picture = _source(demo, demo.personal_token()).find(address, project="1", task_id=1)
 
     np.testing.assert_array_equal(picture.load(), scenes["fruit"].image)
 
