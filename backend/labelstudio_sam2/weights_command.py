@@ -54,8 +54,11 @@ def fetch_models(specs: Sequence[ModelSpec], settings: Settings, say: Callable[[
         wanted = _wanted(spec, settings)
         if wanted is None:
             say(f"{spec.model_id}: nothing to fetch, {_why_nothing(spec)}")
-        elif settings.weights_offline and not wanted.is_there():
-            missing.append(wanted.description())
+        elif settings.weights_offline:
+            if _inspect(spec, settings).condition is Condition.OK:
+                say(f"{spec.model_id}: is there, verified: {wanted.path}")
+            else:
+                missing.append(wanted.description())
         else:
             with show_progress(wanted.path.name, wanted.size_bytes, so_far=wanted.part.size_bytes) as report:
                 is_new = fetch(wanted, report)

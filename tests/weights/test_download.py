@@ -1,9 +1,11 @@
 """Downloading from a server that misbehaves."""
 
+import ssl
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from labelstudio_sam2.weights.download import Part, download
@@ -26,8 +28,10 @@ def pauses() -> list[float]:
 def get(weights_server: Any, part: Part, report: Any, pauses: list[float]) -> Any:
     """Return a function that downloads the server's file, without pauses between the tries."""
 
-    def get(url: str = weights_server.url, pause: Callable[[float], None] = pauses.append) -> bytes:
-        download(url, part, 100_000, report, pause=pause, stall_seconds=0.5)
+    def get(
+        url: str = weights_server.url, pause: Callable[[float], None] = pauses.append, stall_bytes: int = 1000
+    ) -> bytes:
+        download(url, part, 100_000, report, pause=pause, stall_seconds=0.5, stall_bytes=stall_bytes)
         return part.path.read_bytes()
 
     return get
@@ -52,6 +56,30 @@ def test_a_server_that_falls_silent_is_asked_for_the_rest(weights_server: Any, g
 
     assert [request[1] for request in weights_server.requests] == [None, HALF]
     assert report.texts == ["127.0.0.1 is silent; trying again in 1 s"]
+
+
+def test_a_server_that_sends_next_to_nothing_is_asked_for_the_rest(weights_server: Any, get: Any, report: Any) -> None:
+    weights_server.answers.append("drip")
+
+    assert get() == weights_server.content
+
+    assert len(weights_server.requests) == 2
+    assert report.texts == ["127.0.0.1 sends next to nothing; trying again in 1 s"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [("drip", "sends next to nothing, 5 times in a row"), ("hang", "is silent, 5 times in a row")],
+)
+def test_a_server_that_stalls_again_and_again_is_given_up_though_it_brings_a_little(
+    weights_server: Any, get: Any, answer: str, message: str
+) -> None:
+    weights_server.answers.extend([answer] * 9)
+
+    with pytest.raises(WeightsError, match=message):
+        get(stall_bytes=60_000)  # the first half is less
+
+    assert len(weights_server.requests) == 5
 
 
 def test_what_an_earlier_command_left_is_gone_on_from(weights_server: Any, get: Any, part: Part) -> None:
@@ -84,6 +112,33 @@ def test_a_server_that_cannot_go_on_sends_all_of_it_again(weights_server: Any, g
 
     assert weights_server.body_bytes == 150_000
     assert report.texts[-1] == "the server does not go on from what is there, beginning anew"
+
+
+def test_a_server_that_cannot_go_on_and_cuts_at_the_same_place_is_given_up(
+    weights_server: Any, get: Any, pauses: list[float]
+) -> None:
+    weights_server.honors_range = False
+    weights_server.answers.extend(["cut"] * 9)
+
+    with pytest.raises(WeightsError, match="5 times in a row"):
+        get()
+
+    assert pauses == [1, 2, 4, 8, 16]
+
+
+def test_a_part_that_another_process_takes_away_is_no_success_and_no_endless_loop(
+    weights_server: Any, get: Any, part: Part, report: Any, pauses: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def take_away(size_bytes: int) -> None:
+        if size_bytes == 100_000 and len(weights_server.requests) < 9:
+            part.remove()
+
+    monkeypatch.setattr(report, "at", take_away)
+
+    with pytest.raises(WeightsError, match=r"made_up\.pt\.part was changed by another process, 5 times in a row"):
+        get()
+
+    assert pauses == [2, 4, 8, 16]
 
 
 def test_a_file_that_changed_between_two_tries_is_begun_anew(weights_server: Any, get: Any) -> None:
@@ -203,12 +258,14 @@ def test_more_than_was_wanted_is_refused_and_removed(weights_server: Any, get: A
     assert not part.path.exists()
 
 
-def test_less_than_was_wanted_is_never_taken_for_all_of_it(weights_server: Any, get: Any, part: Part) -> None:
+def test_less_than_was_wanted_is_never_taken_for_all_of_it(weights_server: Any, get: Any, report: Any) -> None:
     weights_server.announced = ""
     weights_server.content = weights_server.content[:-1]
 
     with pytest.raises(WeightsError, match=r"made_up\.pt has 99999 bytes, 100000 are wanted"):
         get()  # the second answer says how long the file is
+
+    assert report.texts == ["127.0.0.1 ended the connection too early; trying again in 1 s"]
 
 
 def test_a_file_that_became_shorter_than_what_came_is_begun_anew(weights_server: Any, get: Any, part: Part) -> None:
@@ -230,6 +287,20 @@ def test_where_nobody_answers_a_person_hears_of_proxies_and_of_files(
 def test_a_broken_encryption_is_told_with_the_setting_that_names_a_companys_ca(weights_server: Any, get: Any) -> None:
     with pytest.raises(WeightsError, match=r"The encrypted connection to 127\.0\.0\.1 failed: .* SSL_CERT_FILE"):
         get(weights_server.url.replace("http://", "https://"))
+
+
+def test_an_encryption_that_breaks_in_the_middle_is_a_cut_like_others(
+    weights_server: Any, get: Any, report: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def break_once(_: int) -> None:  # as httpx tells it while an answer is read
+        monkeypatch.setattr(report, "at", lambda _: None)
+        raise httpx.ReadError("bad record mac") from ssl.SSLError(1, "bad record mac")
+
+    monkeypatch.setattr(report, "at", break_once)
+
+    assert get() == weights_server.content
+
+    assert report.texts == ["The connection to 127.0.0.1 failed: bad record mac; trying again in 1 s"]
 
 
 def test_a_ca_file_that_is_not_there_is_named(get: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

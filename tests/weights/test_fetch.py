@@ -262,3 +262,17 @@ def test_who_waited_for_another_takes_what_that_one_got(
 
     assert (is_new, report.texts) == (False, ["another process is at it, waiting for that"])
     assert weights_server.requests == []
+
+
+def test_a_file_that_came_just_before_the_lock_is_not_downloaded_again(
+    wanted: Wanted, weights_server: Any, report: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def come(*_: object) -> bool:  # another process ends between this one's first look and its lock
+        wanted.path.write_bytes(weights_server.content)
+        return True
+
+    monkeypatch.setattr(os, "access", come)
+
+    assert not fetch(wanted, report)
+
+    assert (weights_server.requests, report.texts) == ([], [])

@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+from labelstudio_sam2 import weights_command
 from labelstudio_sam2.cli import app
 from labelstudio_sam2.segmenter.zoo import MODELS, ModelSpec
 
@@ -175,8 +176,14 @@ def test_offline_is_content_with_what_is_there(
     monkeypatch.setenv("WEIGHTS_OFFLINE", "1")
     (folder / "made_up.pt").write_bytes(weights_server.content)
 
+    def forbidden(*_: Any) -> bool:  # it would download what vanishes after the look
+        pytest.fail("fetch was called")
+
+    monkeypatch.setattr(weights_command, "fetch", forbidden)
+
     result = invoke("weights", "fetch", "--model", "made_up")
 
+    assert weights_server.requests == []
     assert (result.exit_code, result.stdout) == (0, f"sam2/hiera_made_up: is there, verified: {folder}/made_up.pt\n")
 
 

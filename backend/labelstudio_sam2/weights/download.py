@@ -21,6 +21,8 @@ TRIES = 5
 
 CONNECT_SECONDS = 10
 STALL_SECONDS = 30
+STALL_BYTES = 64 * 1024
+"""A server that sends less in STALL_SECONDS stalls: at that rate the smallest official file takes 20 hours."""
 
 _TRY_AGAIN = {httpx.codes.REQUEST_TIMEOUT, httpx.codes.TOO_EARLY, httpx.codes.TOO_MANY_REQUESTS}
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")
@@ -80,10 +82,11 @@ def download(
     *,
     pause: Callable[[float], None] = time.sleep,
     stall_seconds: float = STALL_SECONDS,
+    stall_bytes: int = STALL_BYTES,
 ) -> None:
     """Download a file until the part is whole; slow. Proxies and CA files of the environment are used, as httpx does.
 
-    A connection that is cut or falls silent, and a server that is overloaded, are tried again, ever later.
+    A connection that is cut or stalls, and a server that is overloaded, are tried again, ever later.
 
     Args:
         url: Where the file is; redirects are followed.
@@ -91,7 +94,8 @@ def download(
         size_bytes: The size that the file must have.
         report: Told how much there is, and why there is a pause.
         pause: Waits so many seconds.
-        stall_seconds: How long the server may be silent.
+        stall_seconds: How long the server may be silent, or send less than `stall_bytes`.
+        stall_bytes: What a try that stalled must have brought, not to count as one that brought nothing.
 
     Raises:
         WeightsError: The file cannot be had there, or has another size.
@@ -105,9 +109,10 @@ def download(
             most = 0
         while part.size_bytes < size_bytes:
             try:
-                _download_on(client, url, part, size_bytes, report)
+                _download_on(client, url, part, size_bytes, report, _Pace(stall_seconds, stall_bytes))
             except _CutError as cut:
-                failures = 0 if part.size_bytes > most else failures + 1
+                enough = stall_bytes if isinstance(cut, _StallError) else 1
+                failures = 0 if part.size_bytes - most >= enough else failures + 1
                 most = max(most, part.size_bytes)
                 if failures == TRIES:
                     raise WeightsError(f"{cut}, {TRIES} times in a row. {_IF_UNREACHABLE}") from None
@@ -118,6 +123,33 @@ def download(
 
 class _CutError(Exception):
     """Another try may get further."""
+
+
+class _StallError(_CutError):
+    """The server is silent, or sends next to nothing."""
+
+
+class _Pace:
+    """Tells whether a download is too slow. Its clock starts when it is made.
+
+    Args:
+        seconds: In so many
+        size_bytes: so much must come.
+    """
+
+    def __init__(self, seconds: float, size_bytes: int) -> None:
+        self._seconds = seconds
+        self._size_bytes = size_bytes
+        self._since = time.monotonic()
+        self._came = 0
+
+    def is_too_slow(self, more_bytes: int) -> bool:
+        """Take note of bytes that came, and return whether it was too few for too long."""
+        self._came += more_bytes
+        if self._came >= self._size_bytes:
+            self._since = time.monotonic()
+            self._came = 0
+        return time.monotonic() - self._since > self._seconds
 
 
 def _client(stall_seconds: float) -> httpx.Client:
@@ -131,7 +163,7 @@ def _client(stall_seconds: float) -> httpx.Client:
         ) from error
 
 
-def _download_on(client: httpx.Client, url: str, part: Part, size_bytes: int, report: Report) -> None:
+def _download_on(client: httpx.Client, url: str, part: Part, size_bytes: int, report: Report, pace: _Pace) -> None:
     """Get what is missing of the file, in one request.
 
     Raises:
@@ -144,13 +176,13 @@ def _download_on(client: httpx.Client, url: str, part: Part, size_bytes: int, re
             start = _start(response, part, size_bytes, report)
             if start == 0:
                 part.begin(url, response.headers)
-            _write(response, part, start, size_bytes, report)
+            _write(response, part, start, size_bytes, report, pace)
     except httpx.TimeoutException:
-        raise _CutError(f"{host} is silent") from None
+        raise _StallError(f"{host} is silent") from None
     except httpx.ProxyError as error:
         raise WeightsError(f"The proxy before {host} refuses: {error}. See HTTPS_PROXY and NO_PROXY.") from error
     except httpx.TransportError as error:
-        if _is_tls(error):
+        if isinstance(error, httpx.ConnectError) and _is_tls(error):  # later it is a line that breaks
             raise WeightsError(f"The encrypted connection to {host} failed: {error}. {_IF_TLS_FAILS}") from error
         raise _CutError(f"The connection to {host} failed: {str(error) or type(error).__name__}") from None
     except httpx.TooManyRedirects as error:
@@ -209,7 +241,7 @@ def _check_size(response: httpx.Response, found: str | None, size_bytes: int) ->
         raise WeightsError(f"{response.url} has {found} bytes, {size_bytes} are wanted: {_IF_ANOTHER_FILE}")
 
 
-def _write(response: httpx.Response, part: Part, start: int, size_bytes: int, report: Report) -> None:
+def _write(response: httpx.Response, part: Part, start: int, size_bytes: int, report: Report, pace: _Pace) -> None:
     size = start
     with part.path.open("r+b" if start else "wb") as file:
         file.seek(start)
@@ -219,6 +251,8 @@ def _write(response: httpx.Response, part: Part, start: int, size_bytes: int, re
                 break
             file.write(chunk)
             report.at(size)
+            if pace.is_too_slow(len(chunk)) and size < size_bytes:
+                raise _StallError(f"{response.url.host} sends next to nothing")
     if size > size_bytes:
         part.remove()
         raise WeightsError(f"{response.url} has more than the {size_bytes} bytes that are wanted: {_IF_ANOTHER_FILE}")
