@@ -9,7 +9,7 @@ import pytest
 
 from labelstudio_sam2.errors import ModelUnavailableError
 from labelstudio_sam2.segmenter.weights import Condition, fetch_command, find_checkpoint, inspect
-from labelstudio_sam2.segmenter.zoo import MODELS, ModelSpec
+from labelstudio_sam2.segmenter.zoo import MODELS, ModelSpec, resolve
 
 CONTENT = b"ten bytes!"
 URL = "https://example.org/tiny.pt"
@@ -66,6 +66,16 @@ def test_one_swapped_byte_is_refused_and_the_file_named(spec: ModelSpec, tmp_pat
         match=r"tiny\.pt has SHA-256 .* replace it with `labelstudio-sam2 weights fetch --model tiny",
     ):
         find_checkpoint(spec, tmp_path)
+
+
+def test_a_refused_file_of_an_official_model_is_taken_by_its_path(tmp_path: Path) -> None:
+    file = tmp_path / "sam2_hiera_tiny.pt"
+    file.write_bytes(b"trusted, and of another hash than the table's")
+
+    with pytest.raises(ModelUnavailableError, match=r"sam2_hiera_tiny\.pt has 45 bytes instead of 155906050"):
+        find_checkpoint(resolve("sam2.0/hiera_tiny"), tmp_path)
+
+    assert find_checkpoint(resolve(str(file), Path("sam2_hiera_t.yaml")), tmp_path) == file
 
 
 def test_half_a_download_is_refused_with_both_sizes(spec: ModelSpec, tmp_path: Path) -> None:

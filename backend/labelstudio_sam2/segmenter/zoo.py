@@ -214,5 +214,6 @@ MODELS = {
         ),
     )
 }
-"""Every model known by name. The 2.1 checkpoints' sizes and hashes: what several independent public records agree on;
-those of the 2.0 ones come from public records whose independence was not checked."""
+"""Every model known by name. The official checkpoints' sizes and hashes are from public records, not compared with a
+download. Several independent records agree on those of the 2.1 ones; whether those of the 2.0 ones are independent was
+not checked."""

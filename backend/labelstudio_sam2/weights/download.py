@@ -17,7 +17,7 @@ from labelstudio_sam2.weights.errors import WeightsError
 from labelstudio_sam2.weights.progress import Report
 
 TRIES = 5
-"""So many in a row may bring nothing; one that brought something starts the count again."""
+"""After so many in a row that brought nothing it is given up; one that brought something starts the count again."""
 
 CONNECT_SECONDS = 10
 STALL_SECONDS = 30
