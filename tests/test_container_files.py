@@ -103,16 +103,35 @@ def test_compose_hands_every_setting_to_the_backend(compose: Compose, name: str)
 
 
 @pytest.mark.parametrize("name", ["sam2-cpu", "sam2-gpu"])
-def test_the_backend_runs_confined_and_has_time_to_finish(compose: Compose, name: str) -> None:
+def test_the_backend_keeps_its_files_and_has_time_to_finish(compose: Compose, name: str) -> None:
+    service = compose["services"][name]
+
+    assert service["stop_grace_period"] == "40s"
+    volumes = {volume["source"]: volume["target"] for volume in service["volumes"]}
+    assert volumes == {"weights": "/weights", "embeddings": "/embeddings"}
+    assert service["environment"]["EMBEDDING_DISK_DIR"] == "/embeddings"
+
+
+def test_the_checkpoints_are_fetched_and_verified_before_the_backend_starts(compose: Compose) -> None:
+    weights = compose["services"]["weights"]
+    needed = {compose["services"][name]["depends_on"]["weights"]["condition"] for name in ("sam2-cpu", "sam2-gpu")}
+
+    assert needed == {"service_completed_successfully"}
+    assert weights["command"] == ["weights", "fetch"]
+    assert [(volume["source"], volume["target"]) for volume in weights["volumes"]] == [("weights", "/weights")]
+    assert {"MODEL", "EXTRA_MODELS", "WEIGHTS_URL", "WEIGHTS_OFFLINE"} <= set(weights["environment"])
+    assert weights["healthcheck"] == {"disable": True}  # the image's asks for a server
+    assert "profiles" not in weights
+    assert "ports" not in weights
+
+
+@pytest.mark.parametrize("name", ["sam2-cpu", "sam2-gpu", "weights"])
+def test_what_runs_our_image_is_confined(compose: Compose, name: str) -> None:
     service = compose["services"][name]
 
     assert service["read_only"]
     assert service["cap_drop"] == ["ALL"]
     assert service["security_opt"] == ["no-new-privileges:true"]
-    assert service["stop_grace_period"] == "40s"
-    volumes = {volume["source"]: volume["target"] for volume in service["volumes"]}
-    assert volumes == {"weights": "/weights", "embeddings": "/embeddings"}
-    assert service["environment"]["EMBEDDING_DISK_DIR"] == "/embeddings"
 
 
 def test_only_the_gpu_profile_asks_for_a_gpu(compose: Compose) -> None:

@@ -58,9 +58,10 @@ def test_without_a_folder_or_a_size_there_is_no_disk_tier(settings: dict[str, An
 
 
 def test_a_checkpoint_that_is_not_there_yet_gets_no_disk_tier_since_its_hash_is_not_known(tmp_path: Path) -> None:
-    settings = load_settings(model="sam2.0/hiera_tiny", weights_dir=tmp_path, embedding_disk_dir=tmp_path)
+    own, config = tmp_path / "mine.pt", Path("sam2.1_hiera_t.yaml")
+    settings = load_settings(model=str(own), model_config_file=config, embedding_disk_dir=tmp_path)
     before = build_segmenter(settings)
-    (tmp_path / "sam2_hiera_tiny.pt").write_bytes(b"weights")
+    own.write_bytes(b"weights")
 
     after = build_segmenter(settings)
 

@@ -36,7 +36,6 @@ from labelstudio_sam2.segmenter.embedding_cache import EmbeddingCache
 from labelstudio_sam2.segmenter.embedding_disk import EmbeddingDisk
 from labelstudio_sam2.segmenter.models import Models, device_memory, extra_specs, load_model
 from labelstudio_sam2.segmenter.segmenter import Model, Segmenter
-from labelstudio_sam2.segmenter.weights import identify
 from labelstudio_sam2.segmenter.zoo import ModelSpec, model_version, resolve
 from labelstudio_sam2.settings import Settings
 from labelstudio_sam2.stages import Stage
@@ -192,7 +191,6 @@ def _served_spec(settings: Settings) -> ModelSpec:
 
 
 def _segmenter(spec: ModelSpec, settings: Settings, device: _Device) -> "Segmenter[Sam2Embedding]":
-    spec = identify(spec, settings.weights_dir)
     return Segmenter(
         lambda: device.load(spec),
         model_version=model_version(spec, settings.precision),

@@ -1,6 +1,8 @@
-"""The command line: `labelstudio-sam2 serve`, `precompute`, `segment`, `doctor`, `settings`, `demo`, `demo-project`."""
+"""The command line: `serve`, `precompute`, `segment`, `weights`, `doctor`, `settings`, `demo`, `demo-project`."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -15,6 +17,7 @@ from labelstudio_sam2.demo.project import TITLE, LabelStudioClient, explained, p
 from labelstudio_sam2.demo.run import run_demo, stop_demo
 from labelstudio_sam2.errors import BackendError, BadPromptError, BadRequestError
 from labelstudio_sam2.settings import Settings, SettingsError, load_settings
+from labelstudio_sam2.weights.errors import WeightsError
 
 app = typer.Typer(
     help="A Label Studio ML backend for SAM 2: click, and the mask is there.",
@@ -157,6 +160,91 @@ def segment(  # noqa: PLR0913, PLR0917 - what a person can ask
         typer.echo(f"wrote  {path}")
 
 
+weights = typer.Typer(help="Get the official SAM 2 checkpoints, and check them.", no_args_is_help=True)
+app.add_typer(weights, name="weights")
+
+WeightsDir = Annotated[
+    Path | None, typer.Option(help="The folder they belong into. Default: WEIGHTS_DIR, else weights.", metavar="FOLDER")
+]
+
+
+@weights.command("fetch")
+def fetch_weights(
+    model: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="ID",
+            help="tiny, small, b_plus, large, or a whole id such as sam2.0/hiera_tiny; several times too. "
+            "Default: the models that MODEL and EXTRA_MODELS name.",
+        ),
+    ] = None,
+    *,
+    every: Annotated[bool, typer.Option("--all", help="Every official checkpoint: 3.1 GB.")] = False,
+    file: Annotated[
+        Path | None, typer.Option(help="Take a file that you brought, and download nothing.", metavar="PATH")
+    ] = None,
+    weights_dir: WeightsDir = None,
+) -> None:
+    """Download checkpoints, verify them and put them where the server looks for them.
+
+    What is there already is only verified. A download that was cut goes on where it ended, also at the next call.
+    Proxies of the environment are used.
+
+    \b
+    Examples:
+      labelstudio-sam2 weights fetch --model small
+      labelstudio-sam2 weights fetch --file /media/stick/sam2.1_hiera_small.pt
+      WEIGHTS_OFFLINE=1 labelstudio-sam2 weights fetch --model small    (says which file to bring)
+    """  # noqa: D301 - the backspace keeps the lines of a paragraph apart
+    from labelstudio_sam2 import weights_command as command  # noqa: PLC0415  `serve` downloads nothing
+
+    with _weights_errors():
+        now = load_settings(weights_dir=weights_dir)
+        if every and (model or file is not None):
+            raise ValueError("--all goes with neither --model nor --file")
+        named = command.models_named(model or [])
+        if file is not None:
+            command.take_file(file, named, now, typer.echo)
+        elif every:
+            command.fetch_models(command.official_models(), now, typer.echo)
+        else:
+            command.fetch_models(named or command.models_of(now), now, typer.echo)
+
+
+@weights.command("list")
+def list_weights(weights_dir: WeightsDir = None) -> None:
+    """List every model by its size, its file, and whether that is there and verified."""
+    from labelstudio_sam2 import weights_command as command  # noqa: PLC0415  `serve` lists nothing
+
+    with _weights_errors():
+        for line in command.list_models(load_settings(weights_dir=weights_dir)):
+            typer.echo(line)
+
+
+@weights.command("verify")
+def verify_weights(
+    model: Annotated[
+        list[str] | None,
+        typer.Option(metavar="ID", help="Which must be there; several times too. Default: whatever is there."),
+    ] = None,
+    weights_dir: WeightsDir = None,
+) -> None:
+    """Compare the checkpoints with the SHA-256 they should have; exit code 1 if one is damaged, incomplete or missing.
+
+    A file that no model of the table has is called unknown; that is no failure.
+    """
+    from labelstudio_sam2 import weights_command as command  # noqa: PLC0415  `serve` verifies its own
+
+    is_good = True
+    with _weights_errors():
+        now = load_settings(weights_dir=weights_dir)
+        for line, is_one_good in command.verify_models(command.models_named(model or []), now):
+            typer.echo(line)
+            is_good = is_good and is_one_good
+    if not is_good:
+        raise typer.Exit(1)
+
+
 @app.command()
 def doctor(
     project: Annotated[
@@ -283,6 +371,20 @@ def _shown(value: object) -> str:
 def _usage_error(text: str) -> typer.Exit:
     Console(stderr=True).print(f"These settings cannot be used:\n{text}", style="red", markup=False)
     return typer.Exit(2)
+
+
+@contextmanager
+def _weights_errors() -> Iterator[None]:
+    try:
+        yield
+    except SettingsError as error:
+        raise _usage_error(str(error)) from None
+    except ValueError as error:
+        raise _failure(str(error), 2) from None
+    except (WeightsError, OSError) as error:
+        raise _failure(str(error), 1) from None
+    except KeyboardInterrupt:
+        raise _failure("Stopped. What came is kept, the same command goes on from there.", 130) from None
 
 
 def _failure(text: str, exit_code: int) -> typer.Exit:

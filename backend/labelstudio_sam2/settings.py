@@ -40,6 +40,14 @@ class Settings(BaseSettings):
     )
     model_config_file: Path | None = Field(None, description="The config (YAML) of a checkpoint of your own")
     weights_dir: Path = Field(Path("weights"), description="Folder with the official checkpoints")
+    weights_url: AnyHttpUrl | None = Field(
+        None,
+        description="Where `weights fetch` finds the official checkpoints instead of at Meta: a folder on the web that "
+        "holds them under their names",
+    )
+    weights_offline: bool = Field(
+        default=False, description="Whether `weights fetch` downloads nothing and only says which files are wanted"
+    )
     device: Device = Field("auto", description="auto takes cuda, then mps, then cpu")
     precision: Precision = Field("auto", description="Of the image encoder; auto: bf16 or fp16 on cuda, else fp32")
     embedding_cache_mb: int = Field(
@@ -130,6 +138,13 @@ class Settings(BaseSettings):
     def _without_credentials(cls, url: AnyHttpUrl | None) -> AnyHttpUrl | None:
         if url is not None and (url.username or url.password):
             raise ValueError("must not carry a user or a password, the token goes into LABEL_STUDIO_API_KEY")
+        return url
+
+    @field_validator("weights_url")
+    @classmethod
+    def _without_password(cls, url: AnyHttpUrl | None) -> AnyHttpUrl | None:
+        if url is not None and (url.username or url.password):
+            raise ValueError("must not carry a user or a password: bring the files by hand, `weights fetch --file`")
         return url
 
     @model_validator(mode="after")

@@ -1,6 +1,7 @@
 """The whole way: a Label Studio on loopback, the real backend on nano, and one thing broken at a time."""
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -94,7 +95,7 @@ def test_the_checkpoint_is_missing(look: Examine, tmp_path: Any, label_studio: A
     finding = look({"model": "sam2/hiera_tiny", "weights_dir": tmp_path, "port": 1})["weights"]
 
     assert finding.outcome == "problem"
-    assert "sam2.1_hiera_tiny.pt is missing: download https://" in finding.text
+    assert "sam2.1_hiera_tiny.pt is missing; get it with `labelstudio-sam2 weights fetch --model " in finding.text
 
 
 def test_the_checkpoint_is_there(look: Examine) -> None:
@@ -102,6 +103,18 @@ def test_the_checkpoint_is_there(look: Examine) -> None:
 
     assert finding.outcome == "ok"
     assert "nano is there, SHA-256 verified" in finding.text
+
+
+def test_a_checkpoint_of_ones_own_is_not_called_verified(look: Examine, tmp_path: Path) -> None:
+    (tmp_path / "leaves.pt").write_bytes(b"weights")
+    own = {"model": str(tmp_path / "leaves.pt"), "model_config_file": Path("sam2.1_hiera_t.yaml")}
+
+    finding = look({**own, "port": 1})["weights"]
+
+    assert (finding.outcome, finding.text) == (
+        "ok",
+        "the checkpoint of leaves is there, no SHA-256 is known to verify it with",
+    )
 
 
 def test_a_project_that_was_named_is_not_there(look: Examine, backend: str) -> None:

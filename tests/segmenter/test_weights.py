@@ -1,14 +1,15 @@
 """Finding and verifying a checkpoint, without reading a model."""
 
 import hashlib
+import shlex
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from labelstudio_sam2.errors import ModelUnavailableError
-from labelstudio_sam2.segmenter.weights import find_checkpoint
-from labelstudio_sam2.segmenter.zoo import MODELS, ModelSpec
+from labelstudio_sam2.segmenter.weights import Condition, fetch_command, find_checkpoint, inspect
+from labelstudio_sam2.segmenter.zoo import MODELS, ModelSpec, resolve
 
 CONTENT = b"ten bytes!"
 URL = "https://example.org/tiny.pt"
@@ -36,7 +37,7 @@ def test_nano_is_found_whatever_the_weights_folder(tmp_path: Path) -> None:
     assert find_checkpoint(MODELS["nano"], tmp_path / "nowhere") == MODELS["nano"].checkpoint
 
 
-def test_a_missing_file_is_answered_with_address_place_and_way_out(
+def test_a_missing_file_is_answered_with_place_command_and_way_out(
     spec: ModelSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -45,8 +46,8 @@ def test_a_missing_file_is_answered_with_address_place_and_way_out(
         find_checkpoint(spec, Path("weights"))
 
     assert str(refusal.value) == (
-        f"{tmp_path}/weights/tiny.pt is missing: download {URL}, put it there and start again; "
-        "MODEL=nano works without a download"
+        f"{tmp_path}/weights/tiny.pt is missing; get it with `labelstudio-sam2 weights fetch --model tiny "
+        f"--weights-dir {tmp_path}/weights` and start again; MODEL=nano works without a download"
     )
 
 
@@ -61,9 +62,20 @@ def test_one_swapped_byte_is_refused_and_the_file_named(spec: ModelSpec, tmp_pat
     (tmp_path / "tiny.pt").write_bytes(b"ten bytez!")
 
     with pytest.raises(
-        ModelUnavailableError, match=rf"tiny\.pt has SHA-256 .* delete it, download {URL} again and start again"
+        ModelUnavailableError,
+        match=r"tiny\.pt has SHA-256 .* replace it with `labelstudio-sam2 weights fetch --model tiny",
     ):
         find_checkpoint(spec, tmp_path)
+
+
+def test_a_refused_file_of_an_official_model_is_taken_by_its_path(tmp_path: Path) -> None:
+    file = tmp_path / "sam2_hiera_tiny.pt"
+    file.write_bytes(b"trusted, and of another hash than the table's")
+
+    with pytest.raises(ModelUnavailableError, match=r"sam2_hiera_tiny\.pt has 45 bytes instead of 155906050"):
+        find_checkpoint(resolve("sam2.0/hiera_tiny"), tmp_path)
+
+    assert find_checkpoint(resolve(str(file), Path("sam2_hiera_t.yaml")), tmp_path) == file
 
 
 def test_half_a_download_is_refused_with_both_sizes(spec: ModelSpec, tmp_path: Path) -> None:
@@ -75,8 +87,34 @@ def test_half_a_download_is_refused_with_both_sizes(spec: ModelSpec, tmp_path: P
 
 def test_a_checkpoint_of_unknown_content_only_has_to_exist(spec: ModelSpec, tmp_path: Path) -> None:
     (tmp_path / "tiny.pt").write_bytes(b"anything")
+    own = replace(spec, url=None, size_bytes=None, sha256=None)
 
-    assert find_checkpoint(replace(spec, size_bytes=None, sha256=None), tmp_path) == tmp_path / "tiny.pt"
+    assert find_checkpoint(own, tmp_path) == tmp_path / "tiny.pt"
+
+
+@pytest.mark.parametrize(
+    ("content", "condition"),
+    [
+        (CONTENT, Condition.OK),
+        (None, Condition.MISSING),
+        (CONTENT[:5], Condition.INCOMPLETE),
+        (CONTENT + b"!", Condition.DAMAGED),
+        (b"ten bytez!", Condition.DAMAGED),
+    ],
+)
+def test_a_file_is_called_what_it_is(
+    spec: ModelSpec, tmp_path: Path, content: bytes | None, condition: Condition
+) -> None:
+    if content is not None:
+        (tmp_path / "tiny.pt").write_bytes(content)
+
+    assert inspect(spec, tmp_path).condition is condition
+
+
+def test_the_command_to_fetch_with_survives_a_folder_with_a_space_in_its_name(spec: ModelSpec, tmp_path: Path) -> None:
+    command = fetch_command(spec, tmp_path / "my weights")
+
+    assert shlex.split(command)[-2:] == ["--weights-dir", str(tmp_path / "my weights")]
 
 
 def test_a_file_that_cannot_be_read_is_refused_with_the_reason(

@@ -52,8 +52,16 @@ def test_an_official_id_means_its_own_config_and_checkpoint(model: str, config: 
     assert spec.checkpoint == Path(url).relative_to(Path(url).parent)
 
 
-def test_the_prefix_of_the_current_checkpoints_may_be_left_out() -> None:
-    assert resolve("hiera_tiny") is resolve("sam2/hiera_tiny")
+@pytest.mark.parametrize("name", ["hiera_tiny", "tiny"])
+def test_the_prefix_of_the_current_checkpoints_may_be_left_out(name: str) -> None:
+    assert resolve(name) is resolve("sam2/hiera_tiny")
+
+
+def test_all_that_can_be_downloaded_can_be_verified() -> None:
+    official = [spec for spec in MODELS.values() if spec.url is not None]
+
+    assert len(official) == len({spec.sha256 for spec in official}) == len({spec.size_bytes for spec in official}) == 8
+    assert all(spec.sha256 and spec.size_bytes for spec in official)
 
 
 def test_an_unknown_id_is_refused_with_the_known_ones() -> None:
@@ -99,7 +107,7 @@ def test_a_checkpoint_of_ones_own_needs_a_config(own_checkpoint: Path) -> None:
         ("nano", "auto", "nano@9f481d00c187"),
         ("hiera_tiny", "auto", "sam2/hiera_tiny@7402e0d864fa"),
         ("hiera_tiny", "fp16", "sam2/hiera_tiny@7402e0d864fa+fp16"),
-        ("sam2.0/hiera_tiny", "auto", "sam2.0/hiera_tiny"),  # its hash is not known
+        ("sam2.0/hiera_tiny", "auto", "sam2.0/hiera_tiny@65b50056e05b"),
     ],
 )
 def test_the_version_names_model_checkpoint_and_explicit_precision(model: str, precision: str, version: str) -> None:

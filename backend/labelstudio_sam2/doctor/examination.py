@@ -34,8 +34,8 @@ from labelstudio_sam2.labelstudio.label_config import LabelConfig
 from labelstudio_sam2.labelstudio.label_studio_api import LabelStudioApi, read_answer
 from labelstudio_sam2.labelstudio.label_studio_tasks import LabelStudioTasks
 from labelstudio_sam2.labelstudio.wire import Task
-from labelstudio_sam2.segmenter.weights import find_checkpoint, identify
-from labelstudio_sam2.segmenter.zoo import model_version, resolve
+from labelstudio_sam2.segmenter.weights import find_checkpoint
+from labelstudio_sam2.segmenter.zoo import MODELS, model_version, resolve
 from labelstudio_sam2.settings import Settings
 
 MAX_PROJECTS = 20
@@ -128,15 +128,16 @@ class _Examination:
             yield from of_project(project.id, self._project(project, connections, server))
 
     def _weights(self) -> Finding:
-        spec = identify(self._spec, self._settings.weights_dir)
+        spec = self._spec
         self._model_version = model_version(spec, self._settings.precision)
         if self._servers.is_named:
             return skipped("weights", f"The backend at {self._servers.own} has its own, see backend-ready.")
         try:
-            find_checkpoint(self._spec, self._settings.weights_dir)
+            find_checkpoint(spec, self._settings.weights_dir)
         except BackendError as error:
             return problem("weights", sentence(error), "Put the checkpoint there, and start the backend again.")
-        verified = "SHA-256 verified" if self._spec.sha256 else "no SHA-256 is known to verify it with"
+        is_own = spec.model_id not in MODELS
+        verified = "no SHA-256 is known to verify it with" if is_own else "SHA-256 verified"
         return ok("weights", f"the checkpoint of {spec.model_id} is there, {verified}")
 
     def _find_projects(self) -> Check[list[tuple[Project, list[Connection]]]]:

@@ -22,7 +22,6 @@ from labelstudio_sam2.segmenter.embedding_disk import EmbeddingDisk
 from labelstudio_sam2.segmenter.models import load_model
 from labelstudio_sam2.segmenter.prompt import LOGITS_LIMIT, MASK_THRESHOLD, FloatArray, Prompt, Segmentation
 from labelstudio_sam2.segmenter.segmenter import Segmenter
-from labelstudio_sam2.segmenter.weights import identify
 from labelstudio_sam2.segmenter.zoo import model_version, resolve
 
 MAX_IDS = 10_000
@@ -128,7 +127,7 @@ class SegmentAnything2:
         inputs: ImageInputs | None = None,
     ) -> None:
         config = None if model_config_file is None else Path(model_config_file)
-        spec = identify(resolve(model_id, config), Path(weights_dir))
+        spec = resolve(model_id, config)
         folder = None if embedding_disk_dir is None else Path(embedding_disk_dir)
         segmenter: Segmenter[Any] = Segmenter(
             lambda: load_model(spec, Path(weights_dir), device=device, precision=precision),

@@ -10,7 +10,7 @@ from labelstudio_sam2.errors import UnknownModelError
 from labelstudio_sam2.segmenter.embedding_cache import Embedding
 from labelstudio_sam2.segmenter.segmenter import Segmenter
 from labelstudio_sam2.segmenter.weights import find_checkpoint
-from labelstudio_sam2.segmenter.zoo import MODELS, ModelSpec
+from labelstudio_sam2.segmenter.zoo import MODELS, ModelSpec, known
 from labelstudio_sam2.stages import stage
 
 if TYPE_CHECKING:
@@ -27,14 +27,14 @@ def extra_specs(names: Iterable[str]) -> dict[str, ModelSpec]:
     """Return the models that the EXTRA_MODELS setting lists, by id. Instant.
 
     Args:
-        names: Ids of known models, with or without their `sam2/`.
+        names: Of known models, as `known` takes them.
 
     Raises:
         ValueError: One of them is not known; checkpoints of one's own are for the MODEL setting.
     """
     specs = {}
     for name in names:
-        spec = MODELS.get(name) or MODELS.get(f"{_FAMILY}{name}")
+        spec = known(name)
         if spec is None:
             raise ValueError(f"EXTRA_MODELS: {name!r} is not a known model; use any of {', '.join(MODELS)}")
         specs[spec.model_id] = spec

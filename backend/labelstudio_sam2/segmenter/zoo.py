@@ -21,8 +21,8 @@ class ModelSpec:
         config: YAML file, absolute or relative to the folder of the `sam2` package.
         checkpoint: Checkpoint file, absolute or relative to the weights folder.
         url: Where the checkpoint can be had, or None where it ships with this package or is the user's own.
-        size_bytes: The checkpoint's size, or None if not known.
-        sha256: The checkpoint's SHA-256 in lower-case hex, or None if not known.
+        size_bytes: The checkpoint's size; None only for one of the user's own.
+        sha256: The checkpoint's SHA-256 in lower-case hex; None only for one of the user's own that is not there.
     """
 
     model_id: str
@@ -44,13 +44,18 @@ class ModelSpec:
         return self.config if self.config.is_absolute() else _sam2_folder() / self.config
 
 
+def known(name: str) -> ModelSpec | None:
+    """Return the model of that id, which may lack its `sam2/` or `sam2/hiera_`, such as `small`; else None. Instant."""
+    return MODELS.get(name) or MODELS.get(f"sam2/{name}") or MODELS.get(f"sam2/hiera_{name}")
+
+
 def resolve(model: str, model_config_file: Path | None = None) -> ModelSpec:
     """Find the model that the MODEL and MODEL_CONFIG_FILE settings name.
 
     Instant for a known model; a checkpoint of the user's own is read once, for its SHA-256, if it is there.
 
     Args:
-        model: A known id, with or without its `sam2/`, or the path of a checkpoint.
+        model: What `known` takes, or the path of a checkpoint.
         model_config_file: Only for a checkpoint of one's own: a YAML file, or the name of an official config, such as
             `sam2.1_hiera_t.yaml`.
 
@@ -59,7 +64,7 @@ def resolve(model: str, model_config_file: Path | None = None) -> ModelSpec:
     """
     if Path(model).suffix in CHECKPOINT_SUFFIXES:
         return _own_model(Path(model), model_config_file)
-    spec = MODELS.get(model) or MODELS.get(f"sam2/{model}")
+    spec = known(model)
     if spec is None:
         raise ValueError(
             f"MODEL: {model!r} is not a known model; use one of {', '.join(MODELS)}, "
@@ -130,23 +135,14 @@ def _sam2_folder() -> Path:
     return Path(package.submodule_search_locations[0])
 
 
-def _sam2_1(model_id: str, config: str, checkpoint: str, size_bytes: int, sha256: str) -> ModelSpec:
+def _official(model_id: str, config: str, url: str, size_bytes: int, sha256: str) -> ModelSpec:
     return ModelSpec(
-        model_id=f"sam2/{model_id}",
-        config=Path("configs/sam2.1") / config,
-        checkpoint=Path(checkpoint),
-        url=f"{_SAM2_1}/{checkpoint}",
+        model_id=model_id,
+        config=Path("configs") / config,
+        checkpoint=Path(url.rpartition("/")[2]),
+        url=url,
         size_bytes=size_bytes,
         sha256=sha256,
-    )
-
-
-def _sam2_0(model_id: str, config: str, checkpoint: str) -> ModelSpec:
-    return ModelSpec(
-        model_id=f"sam2.0/{model_id}",
-        config=Path("configs/sam2") / config,
-        checkpoint=Path(checkpoint),
-        url=f"{_SAM2_0}/{checkpoint}",
     )
 
 
@@ -160,38 +156,64 @@ MODELS = {
             size_bytes=8_641_696,
             sha256="9f481d00c1873aa64fcbed36dbd076f6d9b37a050b65b1bd82ea208776bcfa8a",
         ),
-        _sam2_1(
-            "hiera_tiny",
-            "sam2.1_hiera_t.yaml",
-            "sam2.1_hiera_tiny.pt",
+        _official(
+            "sam2/hiera_tiny",
+            "sam2.1/sam2.1_hiera_t.yaml",
+            f"{_SAM2_1}/sam2.1_hiera_tiny.pt",
             156_008_466,
             "7402e0d864fa82708a20fbd15bc84245c2f26dff0eb43a4b5b93452deb34be69",
         ),
-        _sam2_1(
-            "hiera_small",
-            "sam2.1_hiera_s.yaml",
-            "sam2.1_hiera_small.pt",
+        _official(
+            "sam2/hiera_small",
+            "sam2.1/sam2.1_hiera_s.yaml",
+            f"{_SAM2_1}/sam2.1_hiera_small.pt",
             184_416_285,
             "6d1aa6f30de5c92224f8172114de081d104bbd23dd9dc5c58996f0cad5dc4d38",
         ),
-        _sam2_1(
-            "hiera_b_plus",
-            "sam2.1_hiera_b+.yaml",
-            "sam2.1_hiera_base_plus.pt",
+        _official(
+            "sam2/hiera_b_plus",
+            "sam2.1/sam2.1_hiera_b+.yaml",
+            f"{_SAM2_1}/sam2.1_hiera_base_plus.pt",
             323_606_802,
             "a2345aede8715ab1d5d31b4a509fb160c5a4af1970f199d9054ccfb746c004c5",
         ),
-        _sam2_1(
-            "hiera_large",
-            "sam2.1_hiera_l.yaml",
-            "sam2.1_hiera_large.pt",
+        _official(
+            "sam2/hiera_large",
+            "sam2.1/sam2.1_hiera_l.yaml",
+            f"{_SAM2_1}/sam2.1_hiera_large.pt",
             898_083_611,
             "2647878d5dfa5098f2f8649825738a9345572bae2d4350a2468587ece47dd318",
         ),
-        _sam2_0("hiera_tiny", "sam2_hiera_t.yaml", "sam2_hiera_tiny.pt"),
-        _sam2_0("hiera_small", "sam2_hiera_s.yaml", "sam2_hiera_small.pt"),
-        _sam2_0("hiera_b_plus", "sam2_hiera_b+.yaml", "sam2_hiera_base_plus.pt"),
-        _sam2_0("hiera_large", "sam2_hiera_l.yaml", "sam2_hiera_large.pt"),
+        _official(
+            "sam2.0/hiera_tiny",
+            "sam2/sam2_hiera_t.yaml",
+            f"{_SAM2_0}/sam2_hiera_tiny.pt",
+            155_906_050,
+            "65b50056e05bcb13694174f51bb6da89c894b57b75ccdf0ba6352c597c5d1125",
+        ),
+        _official(
+            "sam2.0/hiera_small",
+            "sam2/sam2_hiera_s.yaml",
+            f"{_SAM2_0}/sam2_hiera_small.pt",
+            184_309_650,
+            "95949964d4e548409021d47b22712d5f1abf2564cc0c3c765ba599a24ac7dce3",
+        ),
+        _official(
+            "sam2.0/hiera_b_plus",
+            "sam2/sam2_hiera_b+.yaml",
+            f"{_SAM2_0}/sam2_hiera_base_plus.pt",
+            323_493_298,
+            "d0bb7f236400a49669ffdd1be617959a8b1d1065081789d7bbff88eded3a8071",
+        ),
+        _official(
+            "sam2.0/hiera_large",
+            "sam2/sam2_hiera_l.yaml",
+            f"{_SAM2_0}/sam2_hiera_large.pt",
+            897_952_466,
+            "7442e4e9b732a508f80e141e7c2913437a3610ee0c77381a66658c3a445df87b",
+        ),
     )
 }
-"""Every model known by name. Sizes and hashes of the 2.0 checkpoints are not known."""
+"""Every model known by name. The official checkpoints' sizes and hashes are from public records, not compared with a
+download. Several independent records agree on those of the 2.1 ones; whether those of the 2.0 ones are independent was
+not checked."""
