@@ -195,6 +195,15 @@ def test_the_container_serves_by_default_and_not_as_root(instructions: list[tupl
     assert any("--create-home" in arguments for name, arguments in instructions if name == "RUN")
 
 
+def test_a_checkpoint_is_baked_in_only_if_asked_for_and_by_the_user_who_reads_it(
+    instructions: list[tuple[str, str]],
+) -> None:
+    asks = ("ARG", "BAKE_MODEL=")
+    bakes = ("RUN", 'if [ -n "$BAKE_MODEL" ]; then labelstudio-sam2 weights fetch --model "$BAKE_MODEL"; fi')
+
+    assert instructions.index(asks) < instructions.index(("USER", "1000:1000")) < instructions.index(bakes)
+
+
 def test_the_folders_that_volumes_take_over_belong_to_the_user(instructions: list[tuple[str, str]]) -> None:
     (command,) = [arguments for name, arguments in instructions if name == "RUN" and "chown" in arguments]
 
