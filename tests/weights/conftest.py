@@ -179,12 +179,13 @@ class _Handler(BaseHTTPRequestHandler):
                 return
 
     def _write(self, data: bytes) -> bool:
+        self.server.fake.body_bytes += len(data)  # before, as who has it may look at once
         try:
             self.wfile.write(data)
             self.wfile.flush()
         except OSError:
+            self.server.fake.body_bytes -= len(data)
             return False  # who asked is gone
-        self.server.fake.body_bytes += len(data)
         return True
 
     def log_message(self, *_: object) -> None:
