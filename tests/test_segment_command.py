@@ -259,14 +259,14 @@ def test_a_file_that_cannot_be_written_is_named(segment: Callable[..., Result], 
     assert "mask.png" in result.stderr
 
 
-def test_missing_weights_say_once_what_to_download_and_where_to_put_it(picture: Path, tmp_path: Path) -> None:
+def test_missing_weights_say_once_which_command_gets_them(picture: Path, tmp_path: Path) -> None:
     main = "from labelstudio_sam2.cli import main; main()"
     command = [sys.executable, "-c", main, "segment", str(picture), "--model", "hiera_tiny"]
 
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=100, check=False)
 
     assert done.returncode == 1
-    assert done.stderr.count("sam2.1_hiera_tiny.pt is missing: download https://") == 1
+    assert done.stderr.count("sam2.1_hiera_tiny.pt is missing; get it with `labelstudio-sam2 weights fetch") == 1
     assert "Traceback" not in done.stderr
 
 
