@@ -1,5 +1,6 @@
 """The job that embeds a project ahead, on fakes; `tests/test_precompute_command.py` has the real parts."""
 
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -335,3 +336,18 @@ def test_one_task_that_is_too_large_alone_is_an_error(addresses: Addresses, ahea
     tally = ended(begun(LabelStudio(tasks_with(1), most=0), addresses, ahead))
 
     assert isinstance(tally.error, ImageTooLargeError)
+
+
+def test_a_wait_that_ctrl_c_breaks_off_takes_nothing_for_ended(addresses: Addresses, ahead: Ahead, until: Any) -> None:
+    ahead.pause.set()
+    run = begun(LabelStudio(tasks_with(1, 2)), addresses, ahead, threads=2)
+    until(lambda: len(ahead.inside) == 2)
+
+    for _ in range(5):
+        threading.Timer(0.05, signal.pthread_kill, [threading.get_ident(), signal.SIGINT]).start()
+        with pytest.raises(KeyboardInterrupt):
+            run.wait(30)
+
+    assert not run.wait(0.01)
+    ahead.go_on.release(2)
+    assert ended(run) == Tally(tasks=2, embedded=2)

@@ -391,7 +391,10 @@ def test_a_folder_keeps_embeddings_for_the_next_process(
 
 @pytest.mark.parametrize("model_id", ["sam2/hiera_large", "hiera_large"])
 def test_a_missing_checkpoint_is_named_with_the_command_that_gets_it(tmp_path: Path, model_id: str) -> None:
-    with pytest.raises(ModelUnavailableError, match=r"sam2\.1_hiera_large\.pt is missing; get it with .*weights fetch --model sam2/hiera_large"):
+    with pytest.raises(
+        ModelUnavailableError,
+        match=r"sam2\.1_hiera_large\.pt is missing; get it with .*weights fetch --model sam2/hiera_large",
+    ):
         SegmentAnything2(model_id, weights_dir=tmp_path)
 
 

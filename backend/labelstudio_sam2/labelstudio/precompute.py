@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Protocol
 
 from labelstudio_sam2.errors import BackendError, ImageTooLargeError
@@ -159,7 +160,8 @@ class Precompute:
         self._tally = Tally()
         self._kept: set[str] = set()  # SHA-256 of pictures that have a place on disk
         self._decoded = _Allowance(MAX_DECODED_BYTES)
-        self._threads = [threading.Thread(target=self._work, name="precompute", daemon=True) for _ in range(threads)]
+        self._threads = threads
+        self._running = 0
 
     @property
     def tally(self) -> Tally:
@@ -168,22 +170,35 @@ class Precompute:
 
     def start(self, projects: Sequence[Project]) -> None:
         """Begin; returns at once."""
-        lister = threading.Thread(target=self._list, args=(projects,), name="list-tasks", daemon=True)
-        self._threads.append(lister)
-        for thread in self._threads:
-            thread.start()
+        self._running = self._threads + 1
+        self._begin("list-tasks", partial(self._list, projects))
+        for _ in range(self._threads):
+            self._begin("precompute", self._work)
 
     def wait(self, seconds: float) -> bool:
-        """Wait until the run has ended, but no longer than so; return whether it has."""
-        for thread in self._threads:
-            thread.join(seconds / len(self._threads))
-        return not any(thread.is_alive() for thread in self._threads)
+        """Wait until the run has ended, but no longer than so; return whether it has.
+
+        May be interrupted by Ctrl-C: unlike a thread's `join` in CPython 3.11, which then takes it for ended.
+        """
+        with self._changed:
+            return self._changed.wait_for(lambda: self._running == 0, seconds)
 
     def stop(self) -> None:
         """Begin nothing more; returns at once. What is being embedded or written is finished."""
         with self._changed:
             self._is_stopped = True
             self._changed.notify_all()
+
+    def _begin(self, name: str, work: Callable[[], None]) -> None:
+        def run() -> None:
+            try:
+                work()
+            finally:
+                with self._changed:
+                    self._running -= 1
+                    self._changed.notify_all()
+
+        threading.Thread(target=run, name=name, daemon=True).start()
 
     def _list(self, projects: Sequence[Project]) -> None:
         try:
