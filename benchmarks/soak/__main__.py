@@ -26,7 +26,9 @@ app = typer.Typer(add_completion=False)
 @app.command()
 def main(
     minutes: Annotated[float, typer.Option(min=0.05, help="How long annotators work, all steps together.")] = 10,
-    annotators: Annotated[str, typer.Option(help="How many work at once, a step each.")] = "1,4,16,32",
+    annotators: Annotated[
+        str, typer.Option(help="How many work at once, a step each; the last step takes half of the time.")
+    ] = "1,4,16,32",
     think_seconds: Annotated[float, typer.Option(min=0, help="An annotator's mean pause between two requests.")] = 1.0,
     bad: Annotated[float, typer.Option(min=0.001, max=1, help="Which part of the requests is bad.")] = 0.01,
     docs: Annotated[Path | None, typer.Option(help="Also write a page, such as docs/soak.md.")] = None,
@@ -56,8 +58,8 @@ def main(
                     working, advance=1, description=f"{count} annotators, {asked:,} requests"
                 ),
             )
-            for count in counts:
-                soak.work(count, seconds / len(counts))
+            for count, part in zip(counts, parts_of_time(len(counts)), strict=True):
+                soak.work(count, part * seconds)
             workers = len(server.workers())
     report = Report(
         steps=soak.steps,
@@ -78,6 +80,13 @@ def main(
         console.print(f"Broken: {text}", style="red")
     if report.broken_promises():
         raise typer.Exit(1)
+
+
+def parts_of_time(steps: int) -> list[float]:
+    """Return which part of the run each step gets: the last one half of it, since memory is judged there."""
+    if steps == 1:
+        return [1.0]
+    return [0.5 / (steps - 1)] * (steps - 1) + [0.5]
 
 
 if __name__ == "__main__":

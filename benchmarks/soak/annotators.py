@@ -14,8 +14,6 @@ from dataclasses import dataclass, field
 from benchmarks.soak.server import Server
 from benchmarks.soak.traffic import Question, Traffic
 
-_SAMPLE_SECONDS = 1.0
-
 
 @dataclass(kw_only=True)
 class Step:
@@ -56,7 +54,8 @@ class Soak:
         traffic: What they ask.
         bad_share: Which part of the requests is bad, 0..1.
         think_seconds: The mean pause between two requests of one annotator.
-        announce: Told the number of annotators and of all requests so far, about once a second.
+        announce: Told the number of annotators and of all requests so far, with every sample.
+        sample_seconds: How often the server's memory is looked at.
     """
 
     def __init__(
@@ -67,6 +66,7 @@ class Soak:
         bad_share: float,
         think_seconds: float,
         announce: Callable[[int, int], None] = lambda _annotators, _asked: None,
+        sample_seconds: float = 1.0,
     ) -> None:
         self.steps: list[Step] = []
         self.memory: list[Memory] = [Memory(0, server.resident_mib())]
@@ -76,6 +76,7 @@ class Soak:
         self._bad = itertools.cycle(traffic.bad)
         self._think_seconds = think_seconds
         self._announce = announce
+        self._sample_seconds = sample_seconds
         self._lock = threading.Lock()
         self._asked = 0
 
@@ -87,7 +88,7 @@ class Soak:
         ends = time.monotonic() + seconds
         with ThreadPoolExecutor(annotators) as threads:
             working = [threads.submit(self._annotate, step, number, ends) for number in range(annotators)]
-            while wait(working, timeout=_SAMPLE_SECONDS).not_done:
+            while wait(working, timeout=self._sample_seconds).not_done:
                 self.memory.append(Memory(self._asked, self._server.resident_mib()))
                 self._announce(annotators, self._asked)
             for each in working:

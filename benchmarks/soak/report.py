@@ -102,12 +102,12 @@ class Report:
         return f"""# Soak
 
 `make soak` starts the real server with nano beside a stand-in for Label Studio and lets annotators work on it, more of
-them in every step: they open tasks, click, refine, draw boxes and edit masks on pictures of several sizes, with a pause
-of {self.think_seconds:g} s on average; a few requests are bad. Only about half of the pictures' embeddings fit into the
-server's memory, so the image encoder has work all the time. Every answer is checked: masks against those the same
-model gave in another process before (IoU of at least 0.999), refusals against the code they must have. It fails if an
-answer is wrong, a request fails or goes unanswered, the worker dies, or memory grows by more than {MAX_SLOPE:g} MiB for
-each 1,000 requests.
+them in every step, and the most of them for half of the time: they open tasks, click, refine, draw boxes and edit masks
+on pictures of several sizes, with a pause of {self.think_seconds:g} s on average; a few requests are bad. Only about
+half of the pictures' embeddings fit into the server's memory, so the image encoder has work all the time. Every answer
+is checked: masks against those the same model gave in another process before (IoU of at least 0.999), refusals against
+the code they must have. It fails if an answer is wrong, a request fails or goes unanswered, the worker dies, or memory
+grows by more than {MAX_SLOPE:g} MiB for each 1,000 requests.
 
 `{self.command}` on {self.date}; {self.machine}.
 

@@ -1,18 +1,22 @@
 """The load test, for some seconds: `make soak` runs it for minutes."""
 
+import itertools
 import json
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from benchmarks.clicks import click_body
 from benchmarks.pictures import PictureFile
-from benchmarks.soak.__main__ import app
-from benchmarks.soak.annotators import Memory, Step
+from benchmarks.soak.__main__ import app, parts_of_time
+from benchmarks.soak.annotators import Memory, Soak, Step
 from benchmarks.soak.report import Report
-from benchmarks.soak.traffic import Question
+from benchmarks.soak.traffic import Question, Traffic
 from typer.testing import CliRunner
 
 from labelstudio_sam2.labelstudio.brush_rle import encode_brush_rle
@@ -38,10 +42,16 @@ def test_mixed_traffic_gets_only_right_answers_and_those_of_the_catalogue(tmp_pa
 
 def a_report(**changes: Any) -> Report:
     memory = changes.pop("memory", [Memory(requests, 600.0) for requests in range(0, 4000, 100)])
-    step = Step(annotators=4, seconds=10, asked=4000, waits=[0.01], **changes)
+    steps = changes.pop("steps", None) or [Step(annotators=4, seconds=10, asked=4000, waits=[0.01], **changes)]
     return Report(
-        steps=[step], memory=memory, workers=1, machine="one", date="2026-11-24", command="soak", think_seconds=1
+        steps=steps, memory=memory, workers=1, machine="one", date="2026-11-24", command="soak", think_seconds=1
     )
+
+
+def a_mask() -> npt.NDArray[np.bool_]:
+    mask = np.zeros((30, 40), bool)
+    mask[5:20, 5:35] = True
+    return mask
 
 
 @pytest.mark.parametrize(
@@ -71,8 +81,7 @@ def answer_of(filled: Any) -> bytes:
 
 def test_another_mask_another_code_and_no_mask_are_wrong() -> None:
     picture = PictureFile("a.png", (40, 30))
-    mask = np.zeros((30, 40), bool)
-    mask[5:20, 5:35] = True
+    mask = a_mask()
     good = Question(
         kind="first click", body=click_body(picture, (50, 50)), size_wh=(40, 30), right_answer=answer_of(mask)
     )
@@ -87,3 +96,43 @@ def test_another_mask_another_code_and_no_mask_are_wrong() -> None:
     assert bad.is_right(400, b'{"error": "bad_json"}')
     assert not bad.is_right(500, b'{"error": "internal"}')
     assert not bad.is_right(200, answer_of(mask))
+
+
+def report_on(answers: Iterable[bytes], growth_mib: float) -> Report:
+    """Let eight annotators ask a server that answers this, and grows by so much each time it is looked at."""
+    picture = PictureFile("a.png", (40, 30))
+    right = Question(
+        kind="first click", body=click_body(picture, (50, 50)), size_wh=(40, 30), right_answer=answer_of(a_mask())
+    )
+    given = iter(answers)
+    server = Mock(ask=lambda _body: (200, next(given)))
+    server.resident_mib.side_effect = itertools.count(600.0, growth_mib)
+    soak = Soak(server, Traffic([[right]], [right]), bad_share=1, think_seconds=0, sample_seconds=0.01)
+    soak.work(8, 3.0)
+    return a_report(steps=soak.steps, memory=soak.memory)
+
+
+def test_a_server_that_grows_is_told_from_one_that_does_not() -> None:
+    right = itertools.repeat(answer_of(a_mask()))
+
+    leaking, steady = report_on(right, growth_mib=0.5), report_on(right, growth_mib=0)
+
+    assert [text.partition(" by ")[0] for text in leaking.broken_promises()] == ["memory grew"]
+    assert steady.broken_promises() == []
+
+
+def test_one_wrong_mask_among_thousands_is_found() -> None:
+    other = a_mask()
+    other[5, 5] = False
+
+    report = report_on(
+        itertools.chain([answer_of(a_mask())] * 300, [answer_of(other)], itertools.repeat(answer_of(a_mask()))),
+        growth_mib=0,
+    )
+
+    assert report.broken_promises() == ["answers were not the expected ones: first click 1"]
+
+
+@pytest.mark.parametrize(("steps", "parts"), [(1, [1.0]), (2, [0.5, 0.5]), (3, [0.25, 0.25, 0.5])])
+def test_half_of_the_time_is_for_the_most_annotators(steps: int, parts: list[float]) -> None:
+    assert parts_of_time(steps) == parts
