@@ -33,12 +33,12 @@ from labelstudio_sam2.images.source import ImageSource
 from labelstudio_sam2.labelstudio.assistant import Assistant
 from labelstudio_sam2.sam2_api.inputs import ImageInputs
 from labelstudio_sam2.sam2_api.segment_anything2 import SegmentAnything2
+from labelstudio_sam2.segmenter.checkpoint import find_checkpoint
 from labelstudio_sam2.segmenter.device_schedule import DeviceSchedule
 from labelstudio_sam2.segmenter.embedding_cache import EmbeddingCache
 from labelstudio_sam2.segmenter.models import Models
 from labelstudio_sam2.segmenter.sam2_model import Sam2Model, load_sam2
 from labelstudio_sam2.segmenter.segmenter import Segmenter
-from labelstudio_sam2.segmenter.weights import find_checkpoint
 from labelstudio_sam2.segmenter.zoo import resolve
 from labelstudio_sam2.settings import load_settings
 

@@ -87,7 +87,7 @@ def precompute(
 
     It ends with 0 if all is there, with 1 if something failed or had no room, with 130 after Ctrl-C.
     """  # noqa: D301 - the backspace keeps the lines of a paragraph apart
-    from labelstudio_sam2 import precompute_command as command  # noqa: PLC0415  `serve` lists no tasks
+    from labelstudio_sam2.commands import precompute as command  # noqa: PLC0415  `serve` lists no tasks
 
     try:
         settings = load_settings(model=model, device=device)
@@ -141,7 +141,7 @@ def segment(  # noqa: PLR0913, PLR0917 - what a person can ask
       labelstudio-sam2 segment photo.jpg --box 100,80,500,400 --polygons outline.json
       labelstudio-sam2 segment photo.jpg --point 320,240 --model nano    (without a download)
     """  # noqa: D301 - the backspace keeps the lines of a paragraph apart
-    from labelstudio_sam2 import segment_command as command  # noqa: PLC0415  `serve` draws nothing
+    from labelstudio_sam2.commands import segment as command  # noqa: PLC0415  `serve` draws nothing
 
     try:
         prompt = command.prompt_of(point or [], negative or [], box)
@@ -196,7 +196,7 @@ def fetch_weights(
       labelstudio-sam2 weights fetch --file /media/stick/sam2.1_hiera_small.pt
       WEIGHTS_OFFLINE=1 labelstudio-sam2 weights fetch --model small    (says which file to bring)
     """  # noqa: D301 - the backspace keeps the lines of a paragraph apart
-    from labelstudio_sam2 import weights_command as command  # noqa: PLC0415  `serve` downloads nothing
+    from labelstudio_sam2.commands import weights as command  # noqa: PLC0415  `serve` downloads nothing
 
     with _weights_errors():
         now = load_settings(weights_dir=weights_dir)
@@ -214,7 +214,7 @@ def fetch_weights(
 @weights.command("list")
 def list_weights(weights_dir: WeightsDir = None) -> None:
     """List every model by its size, its file, and whether that is there and verified."""
-    from labelstudio_sam2 import weights_command as command  # noqa: PLC0415  `serve` lists nothing
+    from labelstudio_sam2.commands import weights as command  # noqa: PLC0415  `serve` lists nothing
 
     with _weights_errors():
         for line in command.list_models(load_settings(weights_dir=weights_dir)):
@@ -233,7 +233,7 @@ def verify_weights(
 
     A file that no model of the table has is called unknown; that is no failure.
     """
-    from labelstudio_sam2 import weights_command as command  # noqa: PLC0415  `serve` verifies its own
+    from labelstudio_sam2.commands import weights as command  # noqa: PLC0415  `serve` verifies its own
 
     is_good = True
     with _weights_errors():
@@ -290,7 +290,7 @@ def doctor(
       1  a problem was found
       2  the settings or options cannot be used
     """  # noqa: D301 - the backspace keeps the lines of a paragraph apart
-    from labelstudio_sam2.doctor_command import run_doctor  # noqa: PLC0415  `serve` examines nothing
+    from labelstudio_sam2.commands.doctor import run_doctor  # noqa: PLC0415  `serve` examines nothing
 
     raise typer.Exit(
         run_doctor(project=project, backend_url=backend_url, here=here, model=model, device=device, as_json=json)

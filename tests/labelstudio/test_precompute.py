@@ -1,4 +1,4 @@
-"""The job that embeds a project ahead, on fakes; `tests/test_precompute_command.py` has the real parts."""
+"""The job that embeds a project ahead, on fakes; `tests/commands/test_precompute.py` has the real parts."""
 
 import signal
 import threading

@@ -26,6 +26,7 @@ from sam2.utils.transforms import SAM2Transforms
 
 from labelstudio_sam2.errors import BusyError, DeviceLostError, GpuMemoryError, ModelUnavailableError
 from labelstudio_sam2.segmenter import sam2_model
+from labelstudio_sam2.segmenter.checkpoint import find_checkpoint
 from labelstudio_sam2.segmenter.embedding_cache import DamagedEmbeddingError
 from labelstudio_sam2.segmenter.prompt import FloatArray, Image, Mask, Prompt, Segmentation
 from labelstudio_sam2.segmenter.sam2_model import (
@@ -39,7 +40,6 @@ from labelstudio_sam2.segmenter.sam2_model import (
     memory_bytes,
     wait_for,
 )
-from labelstudio_sam2.segmenter.weights import find_checkpoint
 from labelstudio_sam2.segmenter.zoo import MODELS
 
 if TYPE_CHECKING:

@@ -15,8 +15,8 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from labelstudio_sam2 import weights_command
 from labelstudio_sam2.cli import app
+from labelstudio_sam2.commands import weights as command
 from labelstudio_sam2.segmenter.zoo import MODELS, ModelSpec
 
 PROGRAM = """
@@ -179,7 +179,7 @@ def test_offline_is_content_with_what_is_there(
     def forbidden(*_: Any) -> bool:  # it would download what vanishes after the look
         pytest.fail("fetch was called")
 
-    monkeypatch.setattr(weights_command, "fetch", forbidden)
+    monkeypatch.setattr(command, "fetch", forbidden)
 
     result = invoke("weights", "fetch", "--model", "made_up")
 

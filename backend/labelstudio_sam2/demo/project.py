@@ -9,10 +9,8 @@ import httpx
 from PIL import Image as PilImage
 
 from labelstudio_sam2.demo.scenes import Scene, draw_scenes
-from labelstudio_sam2.images.address import HostPolicy
-from labelstudio_sam2.images.connection import GuardedHttp
 from labelstudio_sam2.images.deadline import Deadline
-from labelstudio_sam2.images.label_studio_token import LabelStudioToken
+from labelstudio_sam2.images.source import ImageSource
 from labelstudio_sam2.settings import Settings, SettingsError
 
 Json: TypeAlias = Any
@@ -84,12 +82,10 @@ class LabelStudioClient:
             SettingsError: One of them is missing or malformed.
             BackendError: Label Studio does not take the personal access token.
         """
-        label_studio = HostPolicy.from_settings(settings).label_studio
-        if label_studio is None or settings.label_studio_api_key is None:
+        token = ImageSource(settings).token
+        if not token.can_ask:
             raise SettingsError("LABEL_STUDIO_URL, LABEL_STUDIO_API_KEY: set both, the project is made with them")
-        http = GuardedHttp(connect_seconds=settings.image_connect_seconds)
-        deadline = Deadline.after(REQUEST_SECONDS, "asking for an access token")
-        authorization = LabelStudioToken(settings, label_studio, http).authorization(deadline)
+        authorization = token.authorization(Deadline.after(REQUEST_SECONDS, "asking for an access token"))
         user, password = settings.basic_auth_user, settings.basic_auth_pass
         basic_auth = (user, password.get_secret_value()) if user and password else None
         return cls(str(settings.label_studio_url), str(authorization), basic_auth=basic_auth)

@@ -34,7 +34,7 @@ from labelstudio_sam2.labelstudio.label_config import LabelConfig
 from labelstudio_sam2.labelstudio.label_studio_api import LabelStudioApi, read_answer
 from labelstudio_sam2.labelstudio.label_studio_tasks import LabelStudioTasks
 from labelstudio_sam2.labelstudio.wire import Task
-from labelstudio_sam2.segmenter.weights import find_checkpoint
+from labelstudio_sam2.segmenter.checkpoint import find_checkpoint
 from labelstudio_sam2.segmenter.zoo import MODELS, model_version, resolve
 from labelstudio_sam2.settings import Settings
 

@@ -22,7 +22,7 @@ class Urgency(IntEnum):
     EMBED = 1
     """A picture that somebody has clicked on."""
     PREFETCH = 2
-    """A picture that nobody has clicked on yet."""
+    """A picture that nobody has clicked on yet: prefetch and precompute."""
 
 
 class DeviceSchedule:

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from labelstudio_sam2.errors import UnknownModelError
+from labelstudio_sam2.segmenter.checkpoint import find_checkpoint
 from labelstudio_sam2.segmenter.embedding_cache import Embedding
 from labelstudio_sam2.segmenter.segmenter import Segmenter
-from labelstudio_sam2.segmenter.weights import find_checkpoint
 from labelstudio_sam2.segmenter.zoo import MODELS, ModelSpec, known
 from labelstudio_sam2.stages import stage
 

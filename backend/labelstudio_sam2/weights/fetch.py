@@ -11,8 +11,8 @@ from math import inf
 from pathlib import Path
 from typing import Self
 
+from labelstudio_sam2.segmenter.checkpoint import Condition, fetch_command, inspect
 from labelstudio_sam2.segmenter.file_lock import file_lock
-from labelstudio_sam2.segmenter.weights import Condition, fetch_command, inspect
 from labelstudio_sam2.segmenter.zoo import ModelSpec, file_sha256
 from labelstudio_sam2.weights.download import Part, download
 from labelstudio_sam2.weights.errors import WeightsError

@@ -16,7 +16,7 @@ from typer.testing import CliRunner, Result
 
 from labelstudio_sam2.cli import app
 
-HAND = Path(__file__).parent.parent / "examples" / "sam2" / "hand.png"
+HAND = Path(__file__).parents[2] / "examples" / "sam2" / "hand.png"
 
 
 @pytest.fixture

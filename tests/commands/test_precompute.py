@@ -22,13 +22,13 @@ from PIL import Image
 from rich.console import Console
 from typer.testing import CliRunner, Result
 
-from labelstudio_sam2 import precompute_command
 from labelstudio_sam2.app import build_segmenter
 from labelstudio_sam2.cli import app
+from labelstudio_sam2.commands import precompute as command
+from labelstudio_sam2.commands.precompute import Display, Outcome
 from labelstudio_sam2.images.source import ImageSource
 from labelstudio_sam2.labelstudio import precompute
 from labelstudio_sam2.labelstudio.precompute import Failure, Tally
-from labelstudio_sam2.precompute_command import Display, Outcome
 from labelstudio_sam2.settings import Settings, load_settings
 
 TOKEN = "a1" * 20
@@ -395,7 +395,7 @@ def test_without_a_terminal_a_line_says_now_and_then_how_far_it_is(monkeypatch: 
 
     with display:
         display.show(Tally(tasks=1))
-        monkeypatch.setattr(precompute_command, "LINE_SECONDS", 0)
+        monkeypatch.setattr(command, "LINE_SECONDS", 0)
         display.show(Tally(tasks=2, embedded=2))
 
     assert re.fullmatch(r"2 of 5,000 tasks, [\d.]+/s, 2 embedded, 0 there, 0 failed\n", log.getvalue())

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from labelstudio_sam2.errors import ModelUnavailableError
-from labelstudio_sam2.segmenter.weights import Condition, fetch_command, find_checkpoint, inspect
+from labelstudio_sam2.segmenter.checkpoint import Condition, fetch_command, find_checkpoint, inspect
 from labelstudio_sam2.segmenter.zoo import MODELS, ModelSpec, resolve
 
 CONTENT = b"ten bytes!"
@@ -126,7 +126,7 @@ def test_a_file_that_cannot_be_read_is_refused_with_the_reason(
         raise PermissionError(13, "Permission denied")
 
     # File permissions do not stop a test that runs as root.
-    monkeypatch.setattr("labelstudio_sam2.segmenter.weights.file_sha256", refuse)
+    monkeypatch.setattr("labelstudio_sam2.segmenter.checkpoint.file_sha256", refuse)
 
     with pytest.raises(ModelUnavailableError, match=r"tiny\.pt cannot be read: Permission denied"):
         find_checkpoint(spec, tmp_path)

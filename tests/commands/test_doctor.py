@@ -7,8 +7,8 @@ import pytest
 from typer.testing import CliRunner
 
 from labelstudio_sam2.cli import app
+from labelstudio_sam2.commands.doctor import _load_here
 from labelstudio_sam2.doctor.findings import ok, problem, skipped, warning
-from labelstudio_sam2.doctor_command import _load_here
 from labelstudio_sam2.settings import Settings, load_settings
 
 
@@ -32,7 +32,7 @@ def runner(monkeypatch: pytest.MonkeyPatch) -> CliRunner:
 def test_the_exit_code_says_whether_there_is_a_problem(
     runner: CliRunner, monkeypatch: pytest.MonkeyPatch, found: Any, code: int
 ) -> None:
-    monkeypatch.setattr("labelstudio_sam2.doctor_command.examine", lambda *_: iter(found))
+    monkeypatch.setattr("labelstudio_sam2.commands.doctor.examine", lambda *_: iter(found))
 
     assert runner.invoke(app, ["doctor"]).exit_code == code
 

@@ -3,8 +3,8 @@
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from labelstudio_sam2.segmenter.checkpoint import Condition, Inspection, difference, fetch_command, inspect
 from labelstudio_sam2.segmenter.models import extra_specs
-from labelstudio_sam2.segmenter.weights import Condition, Inspection, difference, fetch_command, inspect
 from labelstudio_sam2.segmenter.zoo import CHECKPOINT_SUFFIXES, MODELS, ModelSpec, file_sha256, known, resolve
 from labelstudio_sam2.settings import Settings
 from labelstudio_sam2.weights.errors import WeightsError
