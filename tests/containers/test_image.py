@@ -1,6 +1,7 @@
 """What the backend's image promises, asked of containers that really run."""
 
 import json
+import shutil
 import time
 import urllib.error
 import urllib.request
@@ -9,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from labelstudio_sam2.segmenter.zoo import MODELS
 
 pytestmark = pytest.mark.containers
 
@@ -64,6 +67,20 @@ def test_without_weights_it_lives_and_says_which_file_it_wants(engine: Any, cont
 
     assert _status(f"{url}/ready") == 503
     assert _health(engine, identity) != "healthy"
+
+
+def test_a_checkpoint_of_ones_own_in_the_weights_volume_is_served(engine: Any, container: Run, tmp_path: Path) -> None:
+    shutil.copy(MODELS["nano"].checkpoint, tmp_path / "ours.safetensors")
+    shutil.copy(MODELS["nano"].config, tmp_path / "ours.yaml")
+    tmp_path.chmod(0o755)
+    model = ("--env", "MODEL=/weights/ours.safetensors", "--env", "MODEL_CONFIG_FILE=/weights/ours.yaml")
+    volume = ("--volume", f"{tmp_path}:/weights:ro")
+    identity = container(*CONFINED, *volume, *model, "--publish", "127.0.0.1::9090")
+
+    _wait(lambda: _health(engine, identity) == "healthy")
+
+    with urllib.request.urlopen(f"{_published(engine, identity)}/ready", timeout=5) as answer:
+        assert json.load(answer)["model_version"].startswith("ours-")
 
 
 def test_it_runs_as_nobody_special_and_holds_no_weights_but_nanos(engine: Any, image: str) -> None:

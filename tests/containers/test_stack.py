@@ -16,6 +16,7 @@ from label_studio_sdk.converter import brush
 
 from labelstudio_sam2.demo.project import LABEL_CONFIG, TITLE
 from labelstudio_sam2.demo.scenes import draw_scenes
+from labelstudio_sam2.segmenter.zoo import MODELS
 
 pytestmark = pytest.mark.containers
 
@@ -33,6 +34,19 @@ try:
 except urllib.error.HTTPError as error:
     print(error.code)
 """
+
+LYING_MIRROR = """
+import http.server, os
+
+os.makedirs("/tmp/mirror", exist_ok=True)
+with open("/tmp/mirror/sam2.1_hiera_tiny.pt", "wb") as file:
+    file.truncate({size})
+os.chdir("/tmp/mirror")
+http.server.test(http.server.SimpleHTTPRequestHandler, port=8099)
+"""
+"""Hands out a file of the right name and size, all zeros."""
+
+ASK_MIRROR = "import urllib.request as web; print(web.urlopen('http://127.0.0.1:8099/', timeout=5).status)"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,6 +177,26 @@ def test_while_label_studio_is_away_the_backend_stays_healthy_and_refuses_in_tim
     _wait(lambda: _answers(stack.http, "/api/version"))
     answer = _click(stack, project, project.tasks[1], _inside(next(iter(scene.masks.values()))), scene.image.shape[:2])
     assert _mask(answer).any()
+
+
+def test_weights_that_cannot_be_had_or_are_not_the_right_ones_are_named_and_the_backend_serves_on(stack: Stack) -> None:
+    tiny = MODELS["sam2/hiera_tiny"]
+
+    def weights(**variables: str) -> str:
+        given = [f"--env={name}={value}" for name, value in {"MODEL": tiny.model_id, **variables}.items()]
+        return stack.compose("run", "--rm", "-T", *given, "weights", check=False)
+
+    program = LYING_MIRROR.format(size=tiny.size_bytes)
+    stack.compose("exec", "--detach", "-T", "label-studio", "python3", "-c", program)
+    _wait(lambda: "200" in stack.compose("exec", "-T", "label-studio", "python3", "-c", ASK_MIRROR, check=False))
+    lied_to = weights(WEIGHTS_URL="http://label-studio:8099")
+    nobody_there = weights(WEIGHTS_URL="http://label-studio:8098")
+    offline = weights(WEIGHTS_OFFLINE="1")
+
+    assert f"SHA-256 {tiny.sha256} is wanted" in lied_to
+    assert "5 times in a row" in nobody_there
+    assert str(tiny.size_bytes) in offline
+    assert httpx.get(f"{stack.backend_url}/health", trust_env=False).status_code == 200
 
 
 def test_nothing_but_label_studio_and_the_backend_is_published_and_both_on_loopback(stack: Stack) -> None:
