@@ -35,6 +35,7 @@ from labelstudio_sam2.segmenter.device_schedule import DeviceSchedule
 from labelstudio_sam2.segmenter.embedding_cache import EmbeddingCache
 from labelstudio_sam2.segmenter.embedding_disk import EmbeddingDisk
 from labelstudio_sam2.segmenter.models import Models, device_memory, extra_specs, load_model
+from labelstudio_sam2.segmenter.pixel_budget import PixelBudget
 from labelstudio_sam2.segmenter.segmenter import Model, Segmenter
 from labelstudio_sam2.segmenter.zoo import ModelSpec, model_version, resolve
 from labelstudio_sam2.settings import Settings
@@ -51,6 +52,8 @@ QUICK_PATHS = frozenset({"/setup", "/webhook"})
 """Routes that Label Studio posts to and that do no work."""
 READINESS = "labelstudio_sam2.readiness"
 """Under which the application's extensions hold its `Readiness`, for the server to withdraw."""
+LARGEST_AT_ONCE = 2
+"""So many pictures of `MAX_IMAGE_MEGAPIXELS` may be decoded at once; of smaller ones, more."""
 FREE_THREADS = 2
 """Threads that slow requests never get, so that Label Studio's health checks are answered within its one second."""
 
@@ -154,7 +157,7 @@ def create_app(
 
 
 class _Device:
-    """What every model of this process shares: one memory of embeddings, one folder of them, one schedule."""
+    """What every model of this process shares: one memory of embeddings, one folder, one schedule, one pixel budget."""
 
     def __init__(self, settings: Settings, on_lost: Callable[[str], object] = lambda _: None) -> None:
         self.cache: EmbeddingCache[Sam2Embedding] = EmbeddingCache(
@@ -164,6 +167,7 @@ class _Device:
             max_waiting=settings.max_waiting, wait_seconds=settings.request_seconds, on_lost=on_lost
         )
         self.disk = _disk(settings)
+        self.pixels = PixelBudget(LARGEST_AT_ONCE * settings.max_image_megapixels * 1_000_000)
         self._settings = settings
         self._name: str | None = None
         self._any_model: weakref.WeakSet[Model[Sam2Embedding]] = weakref.WeakSet()
@@ -198,6 +202,7 @@ def _segmenter(spec: ModelSpec, settings: Settings, device: _Device) -> "Segment
         device=device.schedule,
         disk=device.disk if spec.sha256 is not None else None,  # else a new checkpoint would find the old one's
         wait_seconds=settings.request_seconds,
+        pixels=device.pixels,
     )
 
 

@@ -127,14 +127,16 @@ class FakeSegmenter:
     scores: list[float] = field(default_factory=lambda: [0.75])
     model_version: str = "fake@1"
     prompts: list[Prompt] = field(default_factory=list)
+    ends: list[float | None] = field(default_factory=list)
 
     def check_ready(self) -> None:
         if self.failure is not None:
             raise self.failure
 
-    def segment(self, picture: Any, prompts: Sequence[Prompt]) -> list[Segmentation]:
+    def segment(self, picture: Any, prompts: Sequence[Prompt], *, by: float | None = None) -> list[Segmentation]:
         answered = len(self.prompts)
         self.prompts += prompts
+        self.ends.append(by)
         return [self._answer(index, picture.size_hw) for index in range(answered, len(self.prompts))]
 
     def _answer(self, index: int, size_hw: tuple[int, int]) -> Segmentation:

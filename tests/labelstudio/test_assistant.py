@@ -1,5 +1,6 @@
 """One request from prompt to prediction, with fakes for the pictures and for SAM 2. The picture is 200 x 100."""
 
+import time
 from dataclasses import replace
 from typing import Any
 
@@ -156,7 +157,7 @@ def test_where_a_mask_is_is_known_from_the_first_click_beside_it_on(
 def test_a_click_that_is_refused_leaves_no_region_waiting_to_be_learned(
     annotator: Any, draw: Any, pictures: Any, segmenter: Any, square: Mask, until: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(*_: Any) -> None:
+    def refuse(*_: Any, **_options: Any) -> None:
         raise BusyError("too many wait")
 
     monkeypatch.setattr(segmenter, "segment", refuse)
@@ -614,6 +615,8 @@ def test_an_edit_whose_answer_covers_a_negative_click_is_asked_again(
 
     assert len(segmenter.prompts) == 2
     np.testing.assert_array_equal(decoded(region), square)
+    first, second = segmenter.ends
+    assert first == second == pytest.approx(time.monotonic() + 60, abs=5)
 
 
 INSIDE, BELOW, BESIDE = (35, 40), (35, 60), (80, 40)

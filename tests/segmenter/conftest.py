@@ -96,6 +96,7 @@ class FakePicture:
 
     gray: int
     loaded: int = 0
+    size_hw: tuple[int, int] = (6, 8)
 
     @property
     def sha256(self) -> str:
@@ -103,7 +104,7 @@ class FakePicture:
 
     def load(self) -> Image:
         self.loaded += 1
-        return np.full((6, 8, 3), self.gray, np.uint8)
+        return np.full((*self.size_hw, 3), self.gray, np.uint8)
 
 
 @pytest.fixture

@@ -60,13 +60,14 @@ class Model:
 @dataclass(frozen=True)
 class Picture:
     gray: int
+    size_hw: tuple[int, int] = (6, 8)
 
     @property
     def sha256(self) -> str:
         return f"{self.gray:064d}"
 
     def load(self) -> Image:
-        return np.full((6, 8, 3), self.gray, np.uint8)
+        return np.full((*self.size_hw, 3), self.gray, np.uint8)
 
 
 def main(folder: str, lock_seconds: str, release: str, *grays: str) -> None:

@@ -3,7 +3,9 @@ import logging
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -240,12 +242,11 @@ def test_a_file_that_may_not_be_read_is_a_miss_and_stays(
 
 
 def test_the_same_picture_is_one_process_at_a_times_and_another_picture_is_not(tmp_path: Path) -> None:
-    one = EmbeddingDisk(tmp_path, 100, lock_seconds=0)
-    other = EmbeddingDisk(tmp_path, 100, lock_seconds=0)
+    one, other, third = (EmbeddingDisk(tmp_path, 100, lock_seconds=0) for _ in range(3))
 
-    with one.alone("a") as first, other.alone("a") as same, other.alone("b") as another:
+    with one.alone("a") as first, other.alone("a") as same, third.alone("b") as another:
         pass
-    with other.alone("a") as afterwards:
+    with third.alone("a") as afterwards:
         pass
 
     assert (first, same, another, afterwards) == (True, False, True, True)
@@ -264,6 +265,74 @@ def test_while_nothing_can_be_written_nobody_waits_for_a_file(
         pass
 
     assert (holds, waited, holds_again) == (True, False, True)
+
+
+@dataclass
+class HandClock:
+    now: float = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_a_process_that_was_waited_for_in_vain_is_not_waited_for_again_for_a_minute(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    ahead = [0.0]
+    hung = EmbeddingDisk(tmp_path, 100)
+    disk = EmbeddingDisk(tmp_path, 100, lock_seconds=0.05, clock=lambda: time.monotonic() + ahead[0])
+
+    with hung.alone("a"):
+        with disk.alone("a") as waited:
+            pass
+        with disk.alone("free") as rested:  # would be had at once
+            pass
+        ahead[0] = 61
+        with disk.alone("free") as after_a_minute:
+            pass
+
+    assert (waited, rested, after_a_minute) == (False, False, True)
+    assert warnings_in(caplog) == ["another process has been embedding one picture for 0.05 s: it is not waited for"]
+
+
+def test_who_has_no_time_left_waits_for_no_other_process_and_blames_none(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    holder, disk = EmbeddingDisk(tmp_path, 100), EmbeddingDisk(tmp_path, 100, lock_seconds=300)
+
+    with holder.alone("a"), disk.alone("a", by=time.monotonic() + 0.05) as waited:
+        pass
+    with disk.alone("a") as afterwards:
+        pass
+
+    assert (waited, afterwards) == (False, True)
+    assert warnings_in(caplog) == []
+
+
+def test_a_disk_that_hangs_is_waited_for_once_and_asked_again_after_a_minute(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock, hangs, asked = HandClock(), threading.Event(), list[str]()
+    disk = EmbeddingDisk(tmp_path, 100, read_seconds=0.05, clock=clock)
+    kept(disk, "a")
+    read = disk._folder.read
+
+    def reads_late(name: str) -> bytes | None:
+        asked.append(name)
+        assert hangs.wait(60)
+        return read(name)
+
+    monkeypatch.setattr(disk._folder, "read", reads_late)
+    first, second = disk.get("a", as_it_is), disk.get("a", as_it_is)
+    hangs.set()
+    clock.now += 61
+    third = disk.get("a", as_it_is)
+
+    assert (first, second, third) == (None, None, TEN)
+    assert len(asked) == 2
+    assert warnings_in(caplog) == [
+        "embeddings cannot be read from EMBEDDING_DISK_DIR: [Errno 110] no answer within 0.05 s"
+    ]
 
 
 def test_its_figures_never_wait_for_the_disk_and_are_there_after_the_first_look(tmp_path: Path) -> None:

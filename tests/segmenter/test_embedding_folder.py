@@ -125,6 +125,26 @@ def test_what_another_process_has_used_is_not_taken_for_unused(tmp_path: Path, s
     assert names_in(tmp_path) == {A, C, D}
 
 
+@pytest.mark.parametrize("restarts", [False, True])
+def test_a_clock_that_is_set_back_turns_no_new_file_into_the_oldest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, restarts: bool
+) -> None:
+    folder = EmbeddingFolder(tmp_path, 30)
+    for name in (A, B, C):
+        folder.write(name, TEN)
+    yesterday = time.time_ns() - 86_400 * 10**9
+    monkeypatch.setattr("time.time_ns", lambda: yesterday)
+    if restarts:
+        folder = EmbeddingFolder(tmp_path, 30)
+        folder.usage()  # the first look
+
+    folder.read(A)
+    folder.write(D, TEN)
+    folder.write(f"{0xE:064x}", TEN)
+
+    assert names_in(tmp_path) == {A, D, f"{0xE:064x}"}
+
+
 def test_replacing_a_file_counts_its_bytes_once(tmp_path: Path) -> None:
     folder = EmbeddingFolder(tmp_path, 30)
     folder.write(A, TEN)

@@ -1,7 +1,9 @@
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from labelstudio_sam2.errors import (
 from labelstudio_sam2.segmenter.device_schedule import DeviceSchedule
 from labelstudio_sam2.segmenter.embedding_cache import EmbeddingCache
 from labelstudio_sam2.segmenter.embedding_disk import EmbeddingDisk
+from labelstudio_sam2.segmenter.pixel_budget import PixelBudget
 from labelstudio_sam2.segmenter.prompt import Prompt
 from labelstudio_sam2.segmenter.segmenter import Segmenter
 from labelstudio_sam2.stages import listening
@@ -121,10 +124,72 @@ def test_a_request_for_many_objects_ends_at_its_deadline(model: Any, make_pictur
     segmenter.start().join()
     model.on_predict = lambda: threading.Event().wait(0.03)
 
-    with pytest.raises(BusyError, match="100 objects"):
+    with pytest.raises(BusyError, match="of 100 objects"):
         segmenter.segment(make_picture(20), [CLICK] * 100)
 
     assert len(model.multimask) < 10
+
+
+def test_all_that_a_request_waits_for_ends_at_one_moment(model: Any, make_picture: Any, tmp_path: Path) -> None:
+    ends = list[float]()
+
+    class Device(DeviceSchedule):
+        def turn(self, urgency: Any, *, by: float = inf) -> Any:
+            ends.append(by)
+            return super().turn(urgency, by=by)
+
+    class Disk(EmbeddingDisk):
+        def alone(self, key: str, *, by: float = inf) -> Any:
+            ends.append(by)
+            return super().alone(key, by=by)
+
+    class Pixels(PixelBudget):
+        def room_for(self, pixels: int, *, by: float = inf) -> Any:
+            ends.append(by)
+            return super().room_for(pixels, by=by)
+
+    segmenter = Segmenter(
+        lambda: model,
+        model_version="fake@1",
+        cache=EmbeddingCache(1000),
+        device=Device(max_waiting=8, wait_seconds=5),
+        disk=Disk(tmp_path, 10_000),
+        pixels=Pixels(),
+        wait_seconds=60,
+    )
+    segmenter.start().join()
+    del ends[:]
+    began = time.monotonic()
+
+    segmenter.segment(make_picture(20), [CLICK, CLICK])
+    own = set(ends)
+    segmenter.segment(make_picture(30), [CLICK], by=began + 7)
+
+    assert len(ends) == 9  # the lock, room, the encoder, and one for each object
+    assert len(own) == 1
+    assert own.pop() == pytest.approx(began + 60, abs=5)
+    assert set(ends[5:]) == {began + 7}
+
+
+def test_pictures_are_decoded_only_while_there_is_room_for_their_pixels(model: Any, make_picture: Any) -> None:
+    segmenter = _segmenter(lambda: model, pixels=PixelBudget(100))  # a picture has 48
+    segmenter.start().join()
+    release = threading.Event()
+    model.on_embed = lambda: release.wait(60)
+    pictures = [make_picture(gray) for gray in (10, 20, 30, 40)]
+
+    with ThreadPoolExecutor(4) as threads:
+        answers = [threads.submit(segmenter.segment, picture, [CLICK]) for picture in pictures]
+        try:
+            while segmenter._pixels.waiting < 2:
+                time.sleep(0.005)
+            meanwhile = sum(picture.loaded for picture in pictures)
+        finally:
+            release.set()
+        scores = [answer.result()[0].score for answer in answers]
+
+    assert meanwhile == 2
+    assert scores == pytest.approx([0.1, 0.2, 0.3, 0.4])
 
 
 def test_who_waits_for_an_embedding_gives_up_at_its_deadline(model: Any, make_picture: Any) -> None:
@@ -603,8 +668,8 @@ def test_the_room_on_disk_is_counted_in_embeddings(model: Any, tmp_path: Path) -
 class _Settling(Segmenter[Any]):
     """One that returns from `embed` when the file is written."""
 
-    def embed(self, picture: Any) -> Any:
-        embedding = super().embed(picture)
+    def embed(self, picture: Any, **options: Any) -> Any:
+        embedding = super().embed(picture, **options)
         assert self._disk is not None
         self._disk.flush()
         return embedding
@@ -637,6 +702,7 @@ def _segmenter(
     version: str = "fake@1",
     cache: EmbeddingCache[Any] | None = None,
     wait_seconds: float = 5,
+    pixels: PixelBudget | None = None,
 ) -> Segmenter[Any]:
     return Segmenter(
         load_model,
@@ -644,6 +710,7 @@ def _segmenter(
         cache=cache or EmbeddingCache(1000),
         device=DeviceSchedule(max_waiting=8, wait_seconds=5),
         wait_seconds=wait_seconds,
+        pixels=pixels,
     )
 
 

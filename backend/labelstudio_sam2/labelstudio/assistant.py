@@ -61,8 +61,8 @@ class Segmenter(Protocol):
         """Raise the catalogue's error if the model cannot be asked."""
         ...
 
-    def segment(self, picture: Picture, prompts: Sequence[Prompt]) -> list[Segmentation]:
-        """Return what the model sees at each prompt, in their order."""
+    def segment(self, picture: Picture, prompts: Sequence[Prompt], *, by: float | None = None) -> list[Segmentation]:
+        """Return what the model sees at each prompt, in their order; waits for others until then at the most."""
         ...
 
 
@@ -128,7 +128,7 @@ class Assistant:
         Raises:
             BackendError: Whatever the catalogue says.
         """
-        started = time.monotonic()
+        by = time.monotonic() + self._limits.seconds
         self._limits.check(request)
         context = request.context
         project = str(request.project or "").partition(".")[0]
@@ -140,8 +140,8 @@ class Assistant:
         predictions = []
         try:
             for task in request.tasks:
-                self._limits.check_time(started)
-                predictions.append(self._answer(task, context, config, project))
+                self._limits.check_time(by)
+                predictions.append(self._answer(task, context, config, project, by))
         finally:
             self._extents.learn()
         self._notice(request, project)
@@ -152,7 +152,7 @@ class Assistant:
         if self._prefetch is not None and len(request.tasks) == 1:
             self._prefetch.notice(request.tasks[0], request.label_config, project)
 
-    def _answer(self, task: Task, context: Context, config: LabelConfig, project: str) -> dict[str, Any]:
+    def _answer(self, task: Task, context: Context, config: LabelConfig, project: str, by: float) -> dict[str, Any]:
         regions = newest_prompts(context)
         self._limits.check_objects(regions)
         newest = regions[-1]
@@ -163,20 +163,25 @@ class Assistant:
         for region in regions:
             check_size(region, picture.size_hw)
         asks = _asks(task, regions, config, tags, picture.size_hw, self._extents)
-        segmentations = self._segmenter.segment(picture, [ask.prompt for ask in asks]) if asks else []
+        segmentations = self._segmenter.segment(picture, [ask.prompt for ask in asks], by=by) if asks else []
         with stage("encode"):
-            results, scores = self._results(picture, asks, segmentations, item_index)
+            results, scores = self._results(picture, asks, segmentations, item_index, by)
         return {"result": results, "score": min(scores, default=0.0), "model_version": self.model_version}
 
     def _results(
-        self, picture: Picture, asks: Sequence[Ask], segmentations: Sequence[Segmentation], item_index: int | None
+        self,
+        picture: Picture,
+        asks: Sequence[Ask],
+        segmentations: Sequence[Segmentation],
+        item_index: int | None,
+        by: float,
     ) -> tuple[list[dict[str, Any]], list[float]]:
         """Return the regions that answer the asks, and each ask's score."""
         results, scores = [], []
         for ask, segmentation in zip(asks, segmentations, strict=True):
             mask, score = segmentation.mask(), segmentation.score
             if ask.edit is not None:
-                mask, score = self._edited(picture, ask.edit, mask, score)
+                mask, score = self._edited(picture, ask.edit, mask, score, by)
             score = float(np.clip(score, 0.0, 1.0))
             scores.append(score)
             for tag in ask.tags:
@@ -185,7 +190,7 @@ class Assistant:
                 results += answer_regions(kept, score, tag, region_id=region_id, item_index=item_index)
         return results, scores
 
-    def _edited(self, picture: Picture, edit: Edit, mask: Mask, score: float) -> tuple[Mask, float]:
+    def _edited(self, picture: Picture, edit: Edit, mask: Mask, score: float, by: float) -> tuple[Mask, float]:
         """Return the mask that an edit ends with, and its score.
 
         Where the answer ignores clicks, a second one is asked for, and kept if it ignores fewer.
@@ -193,7 +198,7 @@ class Assistant:
         mask = edit.limited(mask)
         ignored = edit.ignored_clicks(mask)
         if ignored and (prompt := edit.second_prompt) is not None:
-            (second,) = self._segmenter.segment(picture, [prompt])
+            (second,) = self._segmenter.segment(picture, [prompt], by=by)
             second_mask = edit.limited(second.mask())
             if edit.ignored_clicks(second_mask) < ignored:
                 return second_mask, second.score

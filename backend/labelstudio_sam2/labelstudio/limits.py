@@ -66,14 +66,14 @@ class RequestLimits:
         if count > self.objects:
             raise BadPromptError(f"a request takes at most {self.objects} objects, got {count}")
 
-    def check_time(self, started: float) -> None:
+    def check_time(self, by: float) -> None:
         """Do nothing if a request has time left for another task.
 
         Args:
-            started: When it came, on the monotonic clock.
+            by: When it is over, on the monotonic clock.
 
         Raises:
             BusyError: It has none.
         """
-        if time.monotonic() - started > self.seconds:
+        if time.monotonic() > by:
             raise BusyError(f"the request took longer than {self.seconds:g} s")

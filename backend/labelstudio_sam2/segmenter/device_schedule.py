@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import IntEnum
+from math import inf
 
 from labelstudio_sam2.errors import BusyError, DeviceLostError
 from labelstudio_sam2.stages import stage
@@ -90,12 +91,13 @@ class DeviceSchedule:
             self._on_lost(why)
 
     @contextmanager
-    def turn(self, urgency: Callable[[], Urgency]) -> Iterator[Callable[[], None]]:
+    def turn(self, urgency: Callable[[], Urgency], *, by: float = inf) -> Iterator[Callable[[], None]]:
         """Hold the device for the length of the block.
 
         Args:
             urgency: Asked whenever the device comes free, since it may rise: a picture that is being prefetched is
                 clicked on. Must be quick and take no turn itself.
+            by: Until when to wait at the most, on the monotonic clock. Prefetch waits for as long as it takes.
 
         Yields:
             A function for long work to call now and then: it gives the device to whoever is more urgent, and returns
@@ -105,7 +107,7 @@ class DeviceSchedule:
             BusyError: Too many wait already, or the device did not come free in time.
             DeviceLostError: It has failed for good.
         """
-        turn = _Turn(urgency)
+        turn = _Turn(urgency, by)
         try:
             with stage("queue"):
                 self._take(turn)
@@ -147,15 +149,18 @@ class DeviceSchedule:
 
     def _wait(self, turn: "_Turn") -> None:
         try:
-            turn.called.wait(None if turn.urgency() is Urgency.PREFETCH else self._wait_seconds)
+            turn.called.wait(None if turn.urgency() is Urgency.PREFETCH else self._patience(turn))
         finally:  # also when the thread is interrupted
             with self._lock:
                 turn.has_device = turn.called.is_set()
                 if not turn.has_device:
                     self._waiting.remove(turn)
         if not turn.has_device:
-            raise BusyError(f"the device did not come free in {self._wait_seconds:g} s")
+            raise BusyError("the device did not come free in time")
         self.check()
+
+    def _patience(self, turn: "_Turn") -> float:
+        return min(self._wait_seconds, max(0.0, turn.by - time.monotonic()))
 
     def _hand_over(self, candidates: Sequence["_Turn"]) -> None:
         if not candidates:
@@ -178,6 +183,7 @@ class _Turn:
 
     Attributes:
         urgency: See `DeviceSchedule.turn`.
+        by: As `urgency`.
         called: Set when the device is handed to it.
         has_device: Whether it is on the device now; its own thread's business.
         has_begun: Whether it has stepped aside: it then lets one click go first, not all of them.
@@ -185,6 +191,7 @@ class _Turn:
     """
 
     urgency: Callable[[], Urgency]
+    by: float
     called: threading.Event = field(default_factory=threading.Event)
     has_device: bool = False
     has_begun: bool = False

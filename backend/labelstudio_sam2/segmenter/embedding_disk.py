@@ -5,9 +5,10 @@ import hashlib
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import contextmanager, suppress
+from math import inf
 from pathlib import Path
 from typing import TypeVar
 
@@ -22,13 +23,20 @@ T = TypeVar("T")
 MAX_UNWRITTEN = 8
 """Embeddings that may wait to be written; they stay in the device's memory meanwhile."""
 WARNING_SECONDS = 60.0
+READ_SECONDS = 5.0
+"""So long a file may take to be read: the slowest disk needs less, a hung network disk never ends."""
+REST_SECONDS = 60.0
+"""So long nobody waits, after somebody waited in vain: for a disk that hangs, or for another process that does."""
+_READERS = 4
+"""Files that are read at once."""
 
 
 class EmbeddingDisk:
     """The most recently used embeddings of all processes, up to a number of bytes on disk. Thread-safe.
 
     It knows bytes and files; what is in them is the model's business. Nothing here ever fails a request: what cannot be
-    read is not there, what cannot be written is skipped, and one warning a minute says so.
+    read is not there, what cannot be written is skipped, and one warning a minute says so. Where the disk or another
+    process hangs, one request waits for it; those of the next `REST_SECONDS` do without.
 
     A file's name is the SHA-256 of its key, so no part of a request is ever a path. Writing takes place in a thread of
     its own, which starts with the first embedding; at the end of the process it finishes what it has begun.
@@ -37,22 +45,35 @@ class EmbeddingDisk:
         path: The folder, see `EmbeddingFolder`.
         max_bytes: What the files may take.
         lock_seconds: How long to wait for another process that embeds the same picture.
+        read_seconds: How long to wait for a file.
         max_unwritten: Embeddings that may wait to be written; the next one is skipped.
+        clock: Seconds that never go back, as `time.monotonic`.
     """
 
     def __init__(
-        self, path: Path, max_bytes: int, *, lock_seconds: float = 30, max_unwritten: int = MAX_UNWRITTEN
+        self,
+        path: Path,
+        max_bytes: int,
+        *,
+        lock_seconds: float = 30,
+        read_seconds: float = READ_SECONDS,
+        max_unwritten: int = MAX_UNWRITTEN,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._folder = EmbeddingFolder(path, max_bytes)
         self._locks = path / "locks"  # a folder of its own: a lock that comes and goes is no change of the files
         self._lock_seconds = lock_seconds
+        self._read_seconds = read_seconds
+        self._clock = clock
+        self._reads_rest_until = self._locks_rest_until = -inf
+        self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="read-embeddings")
         self._places = threading.Semaphore(max_unwritten)
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="write-embeddings")
         self._is_writable = True
         self._has_looked = False
         self._counting = threading.Lock()
         self._hits = self._misses = self._skipped = 0
-        self._warned_at = -WARNING_SECONDS
+        self._warned_at = -inf
 
     def get(self, key: str, from_bytes: Callable[[bytes], T]) -> T | None:
         """Return what was put under a key, by any process, and mark it as just used; or None.
@@ -73,8 +94,10 @@ class EmbeddingDisk:
     def peek(self, key: str, from_bytes: Callable[[bytes], T]) -> T | None:
         """Do as `get`, but leave the figures alone."""
         name = _name(key)
+        if self._clock() < self._reads_rest_until:
+            return None
         try:
-            data = self._folder.read(name)
+            data = self._read(name)
             return None if data is None else from_bytes(data)
         except DamagedEmbeddingError as error:
             self._folder.remove(name)
@@ -82,6 +105,25 @@ class EmbeddingDisk:
         except OSError as error:
             self._warn("embeddings cannot be read from EMBEDDING_DISK_DIR: %s", error)
         return None
+
+    def _read(self, name: str) -> bytes | None:
+        """Read a file in a thread that can be left behind: nothing else ends a read that hangs.
+
+        Raises:
+            OSError: It cannot be read, or not in time.
+        """
+        try:
+            reading = self._readers.submit(self._folder.read, name)
+        except RuntimeError:  # the process ends
+            return None
+        try:
+            return reading.result(self._read_seconds)
+        except TimeoutError as error:
+            if reading.done():
+                raise  # the file system's own
+            reading.cancel()
+            self._reads_rest_until = self._clock() + REST_SECONDS
+            raise OSError(errno.ETIMEDOUT, f"no answer within {self._read_seconds:g} s") from error
 
     def put(self, key: str, to_bytes: Callable[[], bytes]) -> Future[None]:
         """Have an embedding written, soon; returns at once.
@@ -102,17 +144,34 @@ class EmbeddingDisk:
             self._places.release()
             return self._skipped_for(errno.ECANCELED, "the process ends")
 
-    def alone(self, key: str) -> AbstractContextManager[bool]:
+    @contextmanager
+    def alone(self, key: str, *, by: float = inf) -> Iterator[bool]:
         """Keep other processes from embedding the same picture for the length of the block.
 
         Whoever had to wait finds the embedding on disk, if this block ends no earlier than what `put` returned. Where
         that cannot be, because nothing can be written or the other process hangs, the block is entered all the same.
+
+        Args:
+            key: As `get`.
+            by: Until when to wait for another process, on the clock; no longer than `lock_seconds` in any case.
+
+        Yields:
+            Whether others are kept from it.
         """
-        if not self._is_writable:
-            return nullcontext(False)  # noqa: FBT003  what the lock would say
+        now = self._clock()
+        if not self._is_writable or now < self._locks_rest_until:
+            yield False
+            return
         with suppress(OSError):
             self._locks.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return file_lock(self._locks / f"{_name(key)}.lock", wait_seconds=self._lock_seconds)
+        wait_seconds = max(0.0, min(self._lock_seconds, by - now))
+        with file_lock(self._locks / f"{_name(key)}.lock", wait_seconds=wait_seconds) as is_held:
+            if not is_held and self._clock() - now >= self._lock_seconds:
+                self._locks_rest_until = self._clock() + REST_SECONDS
+                self._warn(
+                    "another process has been embedding one picture for %g s: it is not waited for", wait_seconds
+                )
+            yield is_held
 
     def flush(self, timeout_seconds: float | None = None) -> None:
         """Wait until everything that was put so far is written or skipped.
@@ -184,11 +243,11 @@ class EmbeddingDisk:
         with self._counting:
             self._skipped += 1
 
-    def _warn(self, text: str, reason: Exception) -> None:
+    def _warn(self, text: str, reason: object) -> None:
         with self._counting:
-            if time.monotonic() - self._warned_at < WARNING_SECONDS:
+            if self._clock() - self._warned_at < WARNING_SECONDS:
                 return
-            self._warned_at = time.monotonic()
+            self._warned_at = self._clock()
         logger.warning(text, reason)
 
 

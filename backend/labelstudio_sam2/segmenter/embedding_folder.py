@@ -33,7 +33,8 @@ _UNFINISHED_SECONDS = 3600
 class EmbeddingFolder:
     """Files by name, up to a number of bytes; the one that no process has used for longest goes first. Thread-safe.
 
-    When a file was last used is its modification time, so all processes agree on it. What is in the folder is known
+    When a file was last used is its modification time, so all processes agree on it. It only ever grows: where the
+    machine's clock is set back, it goes on from the newest one. What is in the folder is known
     from one look at the start; it is looked through again, every `REFRESH_SECONDS` at most, when another process has
     changed it. So writing costs the same with ten files and with ten thousand, and several processes may be over the
     bound together by what they wrote since.
@@ -54,6 +55,7 @@ class EmbeddingFolder:
         self._index: _Index | None = None
         self._scanned_at = 0.0
         self._seen_ns = 0
+        self._newest_ns = 0
         self._is_stale = False
 
     def read(self, name: str) -> bytes | None:
@@ -81,7 +83,7 @@ class EmbeddingFolder:
         with os.fdopen(descriptor, "rb", buffering=0) as file:
             data = file.read()
             with suppress(OSError):  # a disk that may only be read from
-                os.utime(descriptor, ns=(status.st_atime_ns, time.time_ns()))
+                os.utime(descriptor, ns=(status.st_atime_ns, self._now_ns(status.st_mtime_ns)))
         return data
 
     def write(self, name: str, data: bytes) -> None:
@@ -155,7 +157,9 @@ class EmbeddingFolder:
         try:
             self._seen_ns = self.path.stat().st_mtime_ns  # before the look: what changes meanwhile asks for another
             with os.scandir(self.path) as entries:
-                return _Index(_files_among(entries))
+                files = list(_files_among(entries))
+            self._newest_ns = max([self._newest_ns, *(used_ns for _, _, used_ns in files)])
+            return _Index(files)
         except FileNotFoundError:
             return _Index(())
 
@@ -178,6 +182,11 @@ class EmbeddingFolder:
         reserved = min(int(RESERVED_SHARE * disk.total), MAX_RESERVED_BYTES)
         return min(self.max_bytes, index.nbytes + disk.free - reserved)
 
+    def _now_ns(self, used_ns: int = 0) -> int:
+        """Return the time of a use that is newer than all that are known, and than this one."""
+        self._newest_ns = now_ns = max(time.time_ns(), self._newest_ns + 1, used_ns + 1)
+        return now_ns
+
     def _used_ns(self, name: str) -> int | None:
         try:
             return self._file(name).lstat().st_mtime_ns
@@ -191,7 +200,7 @@ class EmbeddingFolder:
             with os.fdopen(descriptor, "wb") as file:
                 file.write(data)
                 file.flush()
-                now_ns = time.time_ns()
+                now_ns = self._now_ns()
                 os.utime(descriptor, ns=(now_ns, now_ns))
             Path(unfinished).replace(self._file(name))
         except BaseException:

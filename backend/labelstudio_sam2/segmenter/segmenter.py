@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
+from math import inf
 from typing import Generic, Literal, Protocol, TypeVar
 
 import numpy as np
@@ -22,6 +23,7 @@ from labelstudio_sam2.errors import (
 from labelstudio_sam2.segmenter.device_schedule import DeviceSchedule, Urgency
 from labelstudio_sam2.segmenter.embedding_cache import CacheStats, Embedding, EmbeddingCache
 from labelstudio_sam2.segmenter.embedding_disk import EmbeddingDisk
+from labelstudio_sam2.segmenter.pixel_budget import PixelBudget
 from labelstudio_sam2.segmenter.prompt import Image, Prompt, Segmentation
 from labelstudio_sam2.single_flight import SingleFlight
 from labelstudio_sam2.stages import stage
@@ -41,6 +43,11 @@ class Picture(Protocol):
     @property
     def sha256(self) -> str:
         """Of the file's bytes, in hex."""
+        ...
+
+    @property
+    def size_hw(self) -> tuple[int, int]:
+        """(H, W) of the upright picture."""
         ...
 
     def load(self) -> Image:
@@ -92,7 +99,8 @@ class Segmenter(Generic[E]):
         device: Decides who may use the device.
         disk: Where they also stay, if anywhere: the disk tier. Since that outlives the process, `model_version` must
             then tell one checkpoint from every other.
-        wait_seconds: How long a request waits for another one that embeds the same picture.
+        wait_seconds: How long a request waits for others, all in all, where it does not say itself.
+        pixels: Bounds the decoded pictures that are in memory at once.
 
     Attributes:
         model_version: As above.
@@ -108,6 +116,7 @@ class Segmenter(Generic[E]):
         device: DeviceSchedule,
         disk: EmbeddingDisk | None = None,
         wait_seconds: float = 60,
+        pixels: PixelBudget | None = None,
     ) -> None:
         self.model_version = model_version
         self.embedding_nbytes = 0
@@ -116,6 +125,7 @@ class Segmenter(Generic[E]):
         self._device = device
         self._disk = disk
         self._wait_seconds = wait_seconds
+        self._pixels = pixels or PixelBudget()
         self._model: Model[E] | None = None
         self._failure: str | None = None
         self._flights: SingleFlight[str, E] = SingleFlight()
@@ -164,7 +174,12 @@ class Segmenter(Generic[E]):
         return {urgency.name.lower(): count for urgency, count in self._device.waiting_by_urgency().items()}
 
     def segment(
-        self, picture: Picture, prompts: Sequence[Prompt], *, multimask_output: bool | None = None
+        self,
+        picture: Picture,
+        prompts: Sequence[Prompt],
+        *,
+        multimask_output: bool | None = None,
+        by: float | None = None,
     ) -> list[Segmentation]:
         """Return what the model sees at each prompt, in their order.
 
@@ -173,28 +188,35 @@ class Segmenter(Generic[E]):
             prompts: One per object.
             multimask_output: Whether to ask for three masks and their scores; by default only for a lone click, as
                 SAM 2 advises: a click is ambiguous, more prompts are not.
+            by: Until when to wait for others, on the monotonic clock; `wait_seconds` from now by default.
 
         Raises:
             ModelLoadingError: The weights are not there yet.
             ModelUnavailableError: They could not be loaded.
-            BusyError: Too many requests wait, or the device was not free in time.
+            BusyError: Too many requests wait, or the device or another request's work was not there in time.
             GpuMemoryError: The picture does not fit, even with an empty cache.
             DeviceLostError: The device has failed, now or before; no model on it can be asked any more.
         """
-        return self.predict(self.embed(picture), prompts, multimask_output=multimask_output)
+        by = self._until(by)
+        return self.predict(self.embed(picture, by=by), prompts, multimask_output=multimask_output, by=by)
 
     def predict(
-        self, embedding: E, prompts: Sequence[Prompt], *, multimask_output: bool | None = None
+        self,
+        embedding: E,
+        prompts: Sequence[Prompt],
+        *,
+        multimask_output: bool | None = None,
+        by: float | None = None,
     ) -> list[Segmentation]:
         """Return what the model sees at each prompt on a picture that was embedded before; otherwise as `segment`."""
         model = self._ready_model()
-        deadline = time.monotonic() + self._wait_seconds
-        segmentations = []
+        by = self._until(by)
+        segmentations: list[Segmentation] = []
         for prompt in prompts:
-            if time.monotonic() > deadline:
-                raise BusyError(f"{len(prompts)} objects took longer than {self._wait_seconds:g} s")
+            if segmentations and time.monotonic() > by:
+                raise BusyError(f"the time was over after {len(segmentations)} of {len(prompts)} objects")
             multimask = prompt.is_ambiguous if multimask_output is None else multimask_output
-            with self._device.turn(lambda: Urgency.PREDICT), stage("predict"):
+            with self._device.turn(lambda: Urgency.PREDICT, by=by), stage("predict"):
                 segmentations.append(
                     self._with_memory(
                         partial(model.predict, embedding, prompt, multimask_output=multimask), is_clicked=lambda: True
@@ -202,7 +224,7 @@ class Segmenter(Generic[E]):
                 )
         return segmentations
 
-    def embed(self, picture: Picture) -> E:
+    def embed(self, picture: Picture, *, by: float | None = None) -> E:
         """Return the picture's embedding, from a cache if it is in one. Equal concurrent calls embed once.
 
         On a disk tier, that holds for all processes that share it.
@@ -214,8 +236,9 @@ class Segmenter(Generic[E]):
         cached = self._cache.get(key)
         if cached is not None:
             return cached
+        by = self._until(by)
         with self._waiting_for(key):
-            return self._flights.do(key, lambda: self._find_or_embed(key, picture), timeout_seconds=self._wait_seconds)
+            return self._flights.do(key, lambda: self._find_or_embed(key, picture, by), timeout_seconds=_left(by))
 
     def prefetch(self, picture: Picture) -> None:
         """Embed a picture that nobody has asked for yet, when nobody else wants the device. Slow.
@@ -227,7 +250,8 @@ class Segmenter(Generic[E]):
         """
         key = self._key(picture.sha256)
         if self._cache.peek(key) is None:
-            self._flights.do(key, lambda: self._find_or_embed(key, picture), timeout_seconds=self._wait_seconds)
+            work = partial(self._find_or_embed, key, picture, inf)
+            self._flights.do(key, work, timeout_seconds=self._wait_seconds)
 
     def precompute(self, picture: Picture, *, before_embedding: Callable[[], None] = lambda: None) -> bool:
         """Have a picture's embedding on disk, for whoever is asked for it later. Slow.
@@ -254,14 +278,17 @@ class Segmenter(Generic[E]):
         disk_key, from_bytes = self._disk_key(key, model), partial(self._from_bytes, model, key)
         if disk.peek(disk_key, from_bytes) is not None:
             return False
-        image = picture.load()
+        height, width = picture.size_hw
         with ExitStack() as until_written:
-            with self._device.turn(lambda: Urgency.PREFETCH) as step_aside:
-                before_embedding()
-                until_written.enter_context(disk.alone(disk_key))  # not before: who waits for it waits for one picture
-                if disk.peek(disk_key, from_bytes) is not None:  # another process was faster, or an equal picture
-                    return False
-                embedding = self._with_memory(lambda: model.embed(image, step_aside), lambda: False)
+            with self._pixels.room_for(height * width):
+                image = picture.load()
+                with self._device.turn(lambda: Urgency.PREFETCH) as step_aside:
+                    before_embedding()
+                    # not before: who waits for it waits for one picture
+                    until_written.enter_context(disk.alone(disk_key))
+                    if disk.peek(disk_key, from_bytes) is not None:  # another process was faster, or an equal picture
+                        return False
+                    embedding = self._with_memory(lambda: model.embed(image, step_aside), lambda: False)
             disk.put(disk_key, partial(self._on_device, partial(model.to_bytes, embedding, disk_key))).result()
         return True
 
@@ -289,53 +316,58 @@ class Segmenter(Generic[E]):
         if embedding is not None:
             return embedding
         with self._waiting_for(key):
-            return self._kept(key)
+            return self._kept(key, self._until(None))
+
+    def _until(self, by: float | None) -> float:
+        return time.monotonic() + self._wait_seconds if by is None else by
 
     def _key(self, sha256: str) -> str:
         return f"{self.model_version}:{sha256}"
 
-    def _find_or_embed(self, key: str, picture: Picture) -> E:
-        embedding = self._kept(key)
+    def _find_or_embed(self, key: str, picture: Picture, by: float) -> E:
+        embedding = self._kept(key, by)
         if embedding is not None:
             return embedding
         model = self._ready_model()
         if self._disk is None:
-            return self._embed(key, model, picture)
+            return self._embed(key, model, picture, by)
         disk_key = self._disk_key(key, model)
         with ExitStack() as until_written:
             if self._is_clicked(key):  # a prefetch waits for clicks of this process: others must not wait for it
                 with stage("wait"):
-                    until_written.enter_context(self._disk.alone(disk_key))
+                    until_written.enter_context(self._disk.alone(disk_key, by=by))
                 with stage("read"):
                     embedding = self._disk.peek(disk_key, partial(self._from_bytes, model, key))
                 if embedding is not None:  # another process was faster
                     self._keep(key, embedding)
                     return embedding
-            embedding = self._embed(key, model, picture)
+            embedding = self._embed(key, model, picture, by)
             to_bytes = partial(self._on_device, partial(model.to_bytes, embedding, disk_key))
             written = self._disk.put(disk_key, to_bytes)
             open_until_then = until_written.pop_all()
             written.add_done_callback(lambda _: open_until_then.close())
         return embedding
 
-    def _embed(self, key: str, model: Model[E], picture: Picture) -> E:
+    def _embed(self, key: str, model: Model[E], picture: Picture, by: float) -> E:
         def urgency() -> Urgency:
             return Urgency.EMBED if self._is_clicked(key) else Urgency.PREFETCH
 
-        image = picture.load()
-        started = time.perf_counter()
-        with self._device.turn(urgency) as step_aside, stage("embed"):
-            embedding = self._with_memory(lambda: model.embed(image, step_aside), lambda: self._is_clicked(key))
+        height, width = picture.size_hw
+        with self._pixels.room_for(height * width, by=by):
+            image = picture.load()
+            started = time.perf_counter()
+            with self._device.turn(urgency, by=by) as step_aside, stage("embed"):
+                embedding = self._with_memory(lambda: model.embed(image, step_aside), lambda: self._is_clicked(key))
         self._keep(key, embedding)
         logger.info("embedded a picture", extra={"seconds": round(time.perf_counter() - started, 3)})
         return embedding
 
-    def _kept(self, key: str) -> E | None:
+    def _kept(self, key: str, by: float) -> E | None:
         """Return an embedding that came to the device meanwhile, or bring it there from disk, once for all threads."""
         if self._disk is None or self._model is None:
             return self._cache.peek(key)
         read = partial(self._read, self._disk, self._model, key)
-        return self._readings.do(key, read, timeout_seconds=self._wait_seconds)
+        return self._readings.do(key, read, timeout_seconds=min(_left(by), self._wait_seconds))
 
     def _read(self, disk: EmbeddingDisk, model: Model[E], key: str) -> E | None:
         embedding = self._cache.peek(key)
@@ -419,6 +451,11 @@ class Segmenter(Generic[E]):
                 "the model is ready",
                 extra={"model_version": self.model_version, "seconds": round(time.perf_counter() - started, 3)},
             )
+
+
+def _left(by: float) -> float:
+    """Return the seconds until then, 0 if it is over."""
+    return max(0.0, by - time.monotonic())
 
 
 def _warm_up(model: Model[E]) -> E:
