@@ -10,6 +10,7 @@ import os
 import pickle
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -372,15 +373,46 @@ def test_label_studio_misbehaves(
         assert is_disc(shared.backend.predict(click_on("good")))
 
 
-def test_label_studio_down(
-    start: Start, click_on: Callable[..., bytes], serving_pictures: Callable[[], AbstractContextManager[Any]]
-) -> None:
-    with serving_pictures() as gone:
-        pass
-    with start(LABEL_STUDIO_URL=gone.url) as backend:
-        refused = backend.predict(click_on("good"))
+@contextmanager
+def nobody_listens() -> Iterator[int]:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        port: int = closed.getsockname()[1]
+    yield port
 
-        assert refusal_of(refused) == UNAVAILABLE
+
+@contextmanager
+def nobody_accepts() -> Iterator[int]:
+    """A port whose line is full: whoever connects gets no answer at all."""
+    with ExitStack() as sockets:
+        listening = sockets.enter_context(socket.socket())
+        listening.bind(("127.0.0.1", 0))
+        listening.listen(0)
+        for _ in range(3):
+            waiting = sockets.enter_context(socket.socket())
+            waiting.settimeout(0)
+            waiting.connect_ex(listening.getsockname())
+        yield listening.getsockname()[1]
+
+
+@pytest.mark.parametrize(
+    ("label_studio_port", "refusal"),
+    [(nobody_listens, UNAVAILABLE), (nobody_accepts, TIMEOUT)],
+    ids=["nobody listens", "nobody accepts"],
+)
+def test_label_studio_down(
+    start: Start,
+    click_on: Callable[..., bytes],
+    label_studio_port: Callable[[], AbstractContextManager[int]],
+    refusal: tuple[int, str, str],
+) -> None:
+    with label_studio_port() as port, start(LABEL_STUDIO_URL=f"http://127.0.0.1:{port}") as backend:
+        began = time.monotonic()
+        refused = backend.predict(click_on("good"))
+        seconds = time.monotonic() - began
+
+        assert refusal_of(refused) == refusal
+        assert seconds < 10  # 3 for the connection; a download may take 15
         assert backend.get("/health")[0] == backend.get("/ready")[0] == 200
 
 
@@ -402,7 +434,8 @@ def mounted(tmp_path: Path) -> Iterator[Callable[..., Path]]:
                 check=False,
             )
             if done.returncode:
-                pytest.skip(f"no disk can be mounted here: {done.stderr.strip()}")
+                why = f"no disk can be mounted here: {done.stderr.strip()}"
+                pytest.fail(why) if os.environ.get("REQUIRE_MOUNT") else pytest.skip(why)
             mounts.callback(subprocess.run, ["umount", "--lazy", str(folder)], check=True)
             return folder
 
