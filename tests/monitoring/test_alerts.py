@@ -208,6 +208,36 @@ RESTS = {
         series={name: values.replace("+10x", "+1x") for name, values in CLICKS_OF_TWO_SECONDS.items()},
         minute=30,
     ),
+    "first clicks of six seconds": Case(
+        alert="Sam2FirstClicksSlow",
+        series={
+            'click_seconds_bucket{embedding="new",le="5"}': "0+1x60",
+            'click_seconds_bucket{embedding="new",le="10"}': "0+10x60",
+            'click_seconds_bucket{embedding="new",le="+Inf"}': "0+10x60",
+            'click_seconds_count{embedding="new"}': "0+10x60",
+        },
+        minute=30,
+    ),
+    "what is too large for the device": Case(
+        alert="Sam2DiskTierFails", series={'embedding_skipped_total{tier="device"}': "0x5 1x20"}, minute=10
+    ),
+    "a GPU that is half full": Case(
+        alert="Sam2DeviceMemory",
+        series={
+            'device_memory_bytes{kind="allocated"}': "40x20",
+            'device_memory_bytes{kind="reserved"}': "50x20",
+            'device_memory_bytes{kind="total"}': "100x20",
+        },
+        minute=12,
+    ),
+    "pictures that are gone, now and then": Case(
+        alert="Sam2PrefetchRefused",
+        series={
+            'prefetch_steps_total{outcome="done"}': "0+9x60",
+            'prefetch_steps_total{outcome="refused"}': "0+1x60",
+        },
+        minute=35,
+    ),
     "a queue of prefetch": Case(alert="Sam2Queue", series={'device_waiting{urgency="prefetch"}': "9x20"}, minute=12),
     "a full disk tier that serves": Case(
         alert="Sam2DiskTierFull",
@@ -287,6 +317,7 @@ def test_an_alert_rests(programs: Any, tmp_path: Path, case: Case) -> None:
 
 def test_no_alert_is_without_a_case(alerts: dict[str, dict[str, Any]]) -> None:
     assert [case.alert for case in FIRES] == list(alerts)
+    assert {case.alert for case in RESTS.values()} == alerts.keys()
 
 
 def test_every_alert_has_a_severity_and_says_what_to_do(alerts: dict[str, dict[str, Any]]) -> None:
