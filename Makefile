@@ -45,7 +45,7 @@ demo-stop:  ## Stop a demo that was started with DETACH=1
 
 setup: .venv/installed  ## Install this backend for development, into .venv
 
-test: lint .venv-label-studio-ml/installed .venv-inference-sdk/installed $(if $(CHROMIUM)$(REQUIRE_BROWSER),.venv-label-studio/installed)  ## Every check and test; the browser's too where there is a Chromium
+test: lint .venv-label-studio-ml/installed .venv-inference-sdk/installed $(if $(CHROMIUM)$(REQUIRE_BROWSER),.venv-label-studio/installed) $(if $(REQUIRE_PROMETHEUS),.prometheus/installed)  ## Every check and test; the browser's too where there is a Chromium
 	$(BIN)/pytest
 ifeq ($(CHROMIUM),)
 	@echo 'The browser tests were left out: there is no Chromium. Install one (Debian, Ubuntu: apt-get install chromium).'
@@ -77,7 +77,7 @@ screenshots: .venv/installed .venv-label-studio/installed  ## Take the README's 
 	SCREENSHOTS=docs/images $(BIN)/pytest tests/e2e/test_demo.py
 
 clean: demo-stop  ## Remove the environments and caches; the demo's data stay in .demo
-	rm -rf .venv .venv-label-studio .venv-label-studio-ml .venv-inference-sdk .venv-audit .mypy_cache .pytest_cache .ruff_cache .hypothesis .fuzz .containers
+	rm -rf .venv .venv-label-studio .venv-label-studio-ml .venv-inference-sdk .venv-audit .prometheus .mypy_cache .pytest_cache .ruff_cache .hypothesis .fuzz .containers
 
 .venv/installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is " + sys.version + "; say make PYTHON=...")'
@@ -125,4 +125,13 @@ clean: demo-stop  ## Remove the environments and caches; the demo's data stay in
 	@# its dependencies are no concern of what is tested
 	@[ -x .venv-audit/bin/python ] || $(PYTHON) -m venv .venv-audit
 	.venv-audit/bin/python -m pip --disable-pip-version-check --quiet install pip-audit==$(PIP_AUDIT_VERSION)
+	@touch $@
+
+.prometheus/installed:
+	@echo 'Unpacking Prometheus, as Debian or Ubuntu packages it, into .prometheus; nothing is installed and no service started'
+	@rm -rf .prometheus && mkdir .prometheus
+	@# newer releases have promtool in a package of its own, which older ones do not know
+	cd .prometheus && { apt-get -q download prometheus promtool || apt-get -q download prometheus; }
+	cd .prometheus && for package in *.deb; do dpkg -x "$$package" . && rm "$$package"; done
+	.prometheus/usr/bin/promtool --version
 	@touch $@

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from labelstudio_sam2.settings import Settings
 
@@ -38,7 +39,7 @@ def _run(*command: str, **environment: str) -> subprocess.CompletedProcess[str]:
 def compose() -> Compose:
     """docker-compose.yml as docker compose reads it with .env.example, all profiles on."""
     command = [_tool("docker-compose"), "--env-file", ".env.example", "--profile", "*", "config", "--format", "json"]
-    done = _run(*command, POSTGRES_PASSWORD="made-up", BASIC_AUTH_PASS="secret")
+    done = _run(*command, POSTGRES_PASSWORD="made-up", BASIC_AUTH_PASS="secret", GRAFANA_PASSWORD="guarded")
     assert done.returncode == 0, done.stderr
     config: Compose = json.loads(done.stdout)
     return config
@@ -58,7 +59,7 @@ def test_hadolint_has_nothing_to_say() -> None:
     assert (done.returncode, done.stdout) == (0, "")
 
 
-@pytest.mark.parametrize("profile", ["cpu", "gpu"])
+@pytest.mark.parametrize("profile", ["cpu", "gpu", "monitoring"])
 def test_docker_compose_accepts_the_file(profile: str) -> None:
     docker_compose = _tool("docker-compose")
 
@@ -163,8 +164,98 @@ def test_label_studio_accepts_a_backend_on_a_private_network_and_reports_nothing
 def test_images_are_pinned(compose: Compose) -> None:
     images = {service["image"] for service in compose["services"].values()}
 
-    assert all(re.fullmatch(r"[\w./-]+:(local|[\d.]+(-\w+)?)", image) for image in images), images
+    assert all(re.fullmatch(r"[\w./-]+:(local|v?[\d.]+(-\w+)?)", image) for image in images), images
     assert "heartexlabs/label-studio:1.23.2" in images
+
+
+def test_prometheus_and_grafana_are_there_only_with_their_profile(compose: Compose) -> None:
+    services = compose["services"]
+
+    monitoring = {name for name, service in services.items() if "monitoring" in service.get("profiles", ())}
+
+    assert monitoring == {"prometheus", "grafana"}
+    assert all(services[name]["profiles"] == ["monitoring"] for name in monitoring)
+    needed = {name for service in services.values() for name in service.get("depends_on") or ()}
+    assert not needed & monitoring
+
+
+@pytest.mark.parametrize("name", ["prometheus", "grafana"])
+def test_what_watches_is_confined_bounded_and_keeps_its_figures(compose: Compose, name: str) -> None:
+    service = compose["services"][name]
+
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert int(service["mem_limit"]) == 512 * 2**20
+    assert service["healthcheck"]["retries"] == 3
+    kept = [volume for volume in service["volumes"] if volume["type"] == "volume"]
+    mounted = [volume for volume in service["volumes"] if volume["type"] == "bind"]
+    assert [volume["source"] for volume in kept] == [name]
+    assert mounted
+    for volume in mounted:
+        assert volume["read_only"]
+        assert Path(volume["source"]).is_relative_to(ROOT / "monitoring")
+        assert Path(volume["source"]).exists()
+
+
+def test_what_prometheus_is_told_to_read_is_mounted_where_it_looks(compose: Compose) -> None:
+    service = compose["services"]["prometheus"]
+    targets = {volume["target"]: Path(volume["source"]) for volume in service["volumes"] if volume["type"] == "bind"}
+
+    paths = [service["entrypoint"][1], service["command"][0].removeprefix("--config.file=")]
+
+    assert service["read_only"]
+    for path in paths:
+        folder, _, name = path.rpartition("/")
+        assert (targets[folder] / name).is_file()
+    # credentials are written there by start.sh
+    assert service["tmpfs"] == ["/tmp"]
+    assert service["environment"] == {"BASIC_AUTH_USER": "", "BASIC_AUTH_PASS": "secret"}
+
+
+def test_grafana_finds_its_source_and_the_dashboard_and_asks_the_internet_for_nothing(compose: Compose) -> None:
+    service = compose["services"]["grafana"]
+    targets = {volume["target"]: Path(volume["source"]) for volume in service["volumes"] if volume["type"] == "bind"}
+    provisioning = "/etc/grafana/provisioning"
+    dashboards = targets[f"{provisioning}/dashboards"]
+
+    (source,) = yaml.safe_load((targets[f"{provisioning}/datasources"] / "prometheus.yml").read_text())["datasources"]
+    (provider,) = yaml.safe_load((dashboards / "provider.yml").read_text())["providers"]
+    dashboard = json.loads((dashboards / "labelstudio-sam2.json").read_text())
+
+    assert source["url"] == "http://prometheus:9090"
+    assert provider["options"]["path"] == f"{provisioning}/dashboards"
+    assert dashboard["templating"]["list"][0]["current"]["value"] == source["uid"]
+    environment = service["environment"]
+    assert (
+        environment["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"] == f"{provisioning}/dashboards/labelstudio-sam2.json"
+    )
+    assert environment["GF_SECURITY_ADMIN_PASSWORD"] == "guarded"
+    assert environment["GF_AUTH_ANONYMOUS_ENABLED"] == environment["GF_USERS_ALLOW_SIGN_UP"] == "false"
+    outward = {name: value for name, value in environment.items() if name.startswith(("GF_ANALYTICS", "GF_NEWS"))}
+    assert len(outward) == 5
+    assert set(outward.values()) == {"false"}
+    assert environment["GF_PLUGINS_PREINSTALL_DISABLED"] == "true"
+
+
+@pytest.mark.parametrize("password", [{}, {"GF_SECURITY_ADMIN_PASSWORD": ""}])
+def test_grafana_does_not_start_without_a_password(password: dict[str, str]) -> None:
+    done = _run("/bin/sh", "monitoring/grafana/start.sh", **password)
+
+    assert done.returncode == 1
+    assert "GRAFANA_PASSWORD is not set" in done.stderr
+
+
+def test_no_secret_is_written_into_the_files_that_are_shared() -> None:
+    command = [_tool("docker-compose"), "--profile", "*", "config", "--no-interpolate", "--format", "json"]
+    services = json.loads(_run(*command).stdout)["services"].values()
+    variables = [variable for service in services for variable in service.get("environment", {}).items()]
+
+    secrets = {name: value for name, value in variables if re.search("(PASS|PASSWORD|KEY|USER_TOKEN)$", name)}
+    texts = [path.read_text() for path in (ROOT / "monitoring").rglob("*.yml")]
+
+    assert len(secrets) == 8
+    assert all(re.fullmatch(r"\$\{\w+:[-?].*\}", value) for value in secrets.values()), secrets
+    assert not any(re.search("(?i)(password|username|credentials):", text) for text in texts)
 
 
 def test_any_builder_can_build_the_image(instructions: list[tuple[str, str]]) -> None:
