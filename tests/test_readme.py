@@ -7,20 +7,10 @@ import pytest
 from defusedxml.ElementTree import fromstring
 
 from labelstudio_sam2.labelstudio.label_config import parse_label_config
-from labelstudio_sam2.settings import Settings
 
 ROOT = Path(__file__).parent.parent
 FOLDERS = ("backend", "benchmarks", "docs", "examples", "tests", "training")
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.md"))])
-
-
-def test_the_settings_table_lists_every_setting_with_its_default_and_meaning() -> None:
-    rows = re.findall(r"^\| `([A-Z_]+)` \| (.*?) \| (.*) \|$", (ROOT / "README.md").read_text(), re.MULTILINE)
-
-    assert rows == [
-        (name.upper(), "" if field.default in (None, ()) else f"`{field.default}`", field.description)
-        for name, field in Settings.model_fields.items()
-    ]
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
