@@ -1,6 +1,7 @@
 """What README.md and the other documents say is so."""
 
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,19 @@ def test_every_make_command_that_is_named_exists() -> None:
 
     assert named <= targets
     assert {"demo", "test", "demo-stop"} <= named
+
+
+def test_make_alone_lists_every_command_in_a_group_and_with_a_sentence() -> None:
+    (phony,) = re.findall(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+
+    told = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+
+    before, *groups = re.split(r"^(?=\w.*\n  make )", told, flags=re.MULTILINE)
+    assert [name for group in groups for name in re.findall(r"^  make ([a-z-]+)", group, re.MULTILINE)] == [
+        name for name in phony.split() if name != "help"
+    ]
+    assert before.splitlines() == ["  make help            Show this list.", ""]
+    assert [line for line in told.splitlines() if line.startswith("  make ") and not line.endswith(".")] == []
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
