@@ -14,13 +14,6 @@ FOLDERS = ("backend", "benchmarks", "docs", "examples", "tests", "training")
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.md"))])
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
-def test_every_link_to_a_file_leads_somewhere(document: Path) -> None:
-    links = re.findall(r"\]\((?!https?://)([^)#]+)", document.read_text())
-
-    assert [link for link in links if not (document.parent / link).exists()] == []
-
-
 def test_every_make_command_that_is_named_exists() -> None:
     named = {
         name
@@ -44,6 +37,32 @@ def test_make_alone_lists_every_command_in_a_group_and_with_a_sentence() -> None
     ]
     assert before.splitlines() == ["  make help            Show this list.", ""]
     assert [line for line in told.splitlines() if line.startswith("  make ") and not line.endswith(".")] == []
+
+
+def test_the_figures_of_the_benchmark_are_those_of_its_page() -> None:
+    readme, page = ((ROOT / path).read_text() for path in ("README.md", "docs/benchmarks.md"))
+    (section,) = re.findall(r"^## Benchmarks\n(.*?)^## ", readme, re.MULTILINE | re.DOTALL)
+    shown = [
+        tuple(cell.strip() for cell in row)
+        for row in re.findall(r"^\|(.+)\|(.*)\|(.*)\|(.+)\|$", section, re.MULTILINE)
+    ]
+    measured = re.findall(r"^\| (.+?) \| (.*?) ?\| (.*?) ?\| .*?\| .*?\| \*\*(.+?)\*\*", page, re.MULTILINE)
+
+    _head, _line, *rows = shown
+
+    assert len(rows) > 5
+    assert [row for row in rows if row not in measured] == []
+
+
+def test_what_the_obvious_code_gets_wrong_is_what_the_page_says() -> None:
+    readme, page = ((ROOT / path).read_text() for path in ("README.md", "docs/benchmarks.md"))
+
+    clicks, wrong, failed = re.findall(
+        r"Of (\d+) clicks by 8 threads .* for all threads (\d+) were, and (\d+) failed", readme
+    )[0]
+
+    assert f"({wrong} wrong and {failed} failed of {clicks})" in page
+    assert "| wrong answers, 8 threads x 64 requests, nano |  |  |  |  | **0** |" in page
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
