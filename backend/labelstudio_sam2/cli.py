@@ -42,7 +42,8 @@ def serve(
 ) -> None:
     """Serve Label Studio until Ctrl-C.
 
-    Every setting is an environment variable; `labelstudio-sam2 settings` lists them with their values.
+    Every setting is an environment variable; `labelstudio-sam2 settings` lists them with their values. The options hold
+    for this command only: `doctor` and `precompute` read the variables, so set those for more than a try.
 
     Try it without a download: labelstudio-sam2 serve --model nano
     """
