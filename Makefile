@@ -16,68 +16,82 @@ PIP := $(PIP_WITH_PROGRESS) --quiet
 CHROMIUM := $(shell command -v chromium || command -v chromium-browser || command -v google-chrome)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-stop nano bench soak test test-containers fuzz lint audit format screenshots clean
+.PHONY: help demo demo-doctor demo-stop setup clean test lint format test-containers fuzz audit bench soak nano screenshots
 .DELETE_ON_ERROR:
 
-help:  ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' Makefile
+help:  ## Show this list.
+	@awk -F ':.*## ' '/^##@ / { printf "\n%s\n", substr($$0, 5) } \
+		/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' Makefile
 	@echo
-	@echo '  Start with `make demo`: it installs everything under this folder and needs no GPU and no Docker.'
+	@echo 'Begin with `make demo`: it installs everything under this folder and needs no GPU and no Docker.'
 
-demo: .venv/installed .venv-label-studio/installed  ## Label Studio, SAM 2 and pictures to click on; DETACH=1 returns when ready
+##@ Try it
+
+demo: .venv/installed .venv-label-studio/installed  ## Start Label Studio, this backend and pictures to click on; DETACH=1 returns when ready.
 	@$(BIN)/labelstudio-sam2 demo $(if $(DETACH),--detach)
 
-nano: .venv/installed  ## Train nano, the small SAM 2 that ships, from scratch: hours; goes on where it was stopped
+demo-doctor:  ## Examine the demo, from its settings to one click, and say what to do.
+	@if [ -x $(BIN)/labelstudio-sam2 ]; then $(BIN)/labelstudio-sam2 demo --doctor; else echo 'Nothing is installed yet: make demo.'; fi
+
+demo-stop:  ## Stop a demo that was started with DETACH=1.
+	@if [ -x $(BIN)/labelstudio-sam2 ]; then $(BIN)/labelstudio-sam2 demo --stop; else echo 'No demo is running.'; fi
+
+##@ Set up
+
+setup: .venv/installed  ## Install this backend into .venv, for a Label Studio of your own or for development.
+
+clean: demo-stop  ## Remove the environments and caches; the demo's data stay in .demo.
+	rm -rf .venv .venv-label-studio .venv-label-studio-ml .venv-inference-sdk .venv-audit .prometheus .mypy_cache .pytest_cache .ruff_cache .hypothesis .fuzz .containers
+
+##@ Test
+
+test: lint .venv-label-studio-ml/installed .venv-inference-sdk/installed $(if $(CHROMIUM)$(REQUIRE_BROWSER),.venv-label-studio/installed) $(if $(REQUIRE_PROMETHEUS),.prometheus/installed)  ## Run every check and test; the browser's too where there is a Chromium.
+	$(BIN)/pytest
+ifeq ($(CHROMIUM),)
+	@echo 'The browser tests were left out: there is no Chromium. Install one (Debian, Ubuntu: apt-get install chromium).'
+endif
+
+lint: .venv/installed  ## Check format, style and types, and change nothing.
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+
+format: .venv/installed  ## Format the code, and mend what can be mended.
+	$(BIN)/ruff format
+	$(BIN)/ruff check --fix
+
+test-containers: .venv/installed  ## Build the image, bring the compose stack up and click in it; needs Docker, or Debian's engine and root.
+	$(BIN)/pytest -m containers tests/containers $(ARGS)
+
+# Half of the time for what comes over HTTP and in files, drawn anew in each round; half for brush RLE.
+fuzz: .venv/installed  ## Send hostile requests, pictures and brush RLE for 5 minutes; MINUTES=60 for longer.
+	@until=$$(($$(date +%s) + 30 * $(or $(MINUTES),5))); while [ $$(date +%s) -lt $$until ]; do \
+		$(BIN)/pytest -x -q tests/fuzz/test_requests.py tests/fuzz/test_pictures.py --hypothesis-profile=fuzz || exit 1; done
+	@mkdir -p .fuzz/inputs
+	$(BIN)/python tests/fuzz/fuzz_brush_rle.py -max_total_time=$$((30 * $(or $(MINUTES),5))) -artifact_prefix=.fuzz/ .fuzz/inputs
+
+audit: .venv/installed .venv-audit/installed  ## Look the installed packages up among published vulnerabilities.
+	@$(BIN)/python -m pip --disable-pip-version-check list --format=freeze --exclude-editable | .venv-audit/bin/python .ci/audit.py
+
+##@ Measure
+
+bench: .venv/installed  ## Measure this backend beside the obvious code, for 7 minutes; ARGS=--quick for 2, ARGS=--help for more.
+	$(BIN)/python -m benchmarks $(ARGS)
+
+soak: .venv/installed  ## Let annotators work on the real server for 10 minutes, every answer checked; MINUTES=60 for longer.
+	$(BIN)/python -m benchmarks.soak --minutes $(or $(MINUTES),10) $(ARGS)
+
+##@ Make again what ships
+
+nano: .venv/installed  ## Train nano, the small SAM 2 that ships, from scratch: hours; goes on where it was stopped.
 	$(BIN)/python -m training.sources
 	$(BIN)/python -m training.train
 	$(BIN)/python -m training.export
 	$(BIN)/python -m training.evaluate --model .nano/sam2_nano.safetensors=backend/labelstudio_sam2/segmenter/nano/sam2_nano.yaml
 	$(BIN)/python -m training.speed
 
-bench: .venv/installed  ## Measure this backend beside the obvious code, 7 minutes; ARGS=--quick for 2, ARGS=--help for more
-	$(BIN)/python -m benchmarks $(ARGS)
-
-soak: .venv/installed  ## Annotators at work on the real server, every answer checked; MINUTES=10
-	$(BIN)/python -m benchmarks.soak --minutes $(or $(MINUTES),10) $(ARGS)
-
-demo-stop:  ## Stop a demo that was started with DETACH=1
-	@if [ -x $(BIN)/labelstudio-sam2 ]; then $(BIN)/labelstudio-sam2 demo --stop; else echo 'No demo is running.'; fi
-
-setup: .venv/installed  ## Install this backend for development, into .venv
-
-test: lint .venv-label-studio-ml/installed .venv-inference-sdk/installed $(if $(CHROMIUM)$(REQUIRE_BROWSER),.venv-label-studio/installed) $(if $(REQUIRE_PROMETHEUS),.prometheus/installed)  ## Every check and test; the browser's too where there is a Chromium
-	$(BIN)/pytest
-ifeq ($(CHROMIUM),)
-	@echo 'The browser tests were left out: there is no Chromium. Install one (Debian, Ubuntu: apt-get install chromium).'
-endif
-
-test-containers: .venv/installed  ## Build the image, bring the compose stack up, click in it; needs Docker, or Debian's engine and root
-	$(BIN)/pytest -m containers tests/containers $(ARGS)
-
-# Half of the time for what comes over HTTP and in files, drawn anew in each round; half for brush RLE.
-fuzz: .venv/installed  ## Send hostile requests, pictures and brush RLE for 5 minutes; MINUTES=60 for longer
-	@until=$$(($$(date +%s) + 30 * $(or $(MINUTES),5))); while [ $$(date +%s) -lt $$until ]; do \
-		$(BIN)/pytest -x -q tests/fuzz/test_requests.py tests/fuzz/test_pictures.py --hypothesis-profile=fuzz || exit 1; done
-	@mkdir -p .fuzz/inputs
-	$(BIN)/python tests/fuzz/fuzz_brush_rle.py -max_total_time=$$((30 * $(or $(MINUTES),5))) -artifact_prefix=.fuzz/ .fuzz/inputs
-
-lint: .venv/installed  ## Format, style and types, without changing anything
-	$(BIN)/ruff format --check
-	$(BIN)/ruff check
-	$(BIN)/mypy
-
-audit: .venv/installed .venv-audit/installed  ## Look the installed packages up among published vulnerabilities
-	@$(BIN)/python -m pip --disable-pip-version-check list --format=freeze --exclude-editable | .venv-audit/bin/python .ci/audit.py
-
-format: .venv/installed  ## Format, and mend what can be mended
-	$(BIN)/ruff format
-	$(BIN)/ruff check --fix
-
-screenshots: .venv/installed .venv-label-studio/installed  ## Take the README's picture of the editor again
+screenshots: .venv/installed .venv-label-studio/installed  ## Take README's picture of the editor again.
 	SCREENSHOTS=docs/images $(BIN)/pytest tests/e2e/test_demo.py
-
-clean: demo-stop  ## Remove the environments and caches; the demo's data stay in .demo
-	rm -rf .venv .venv-label-studio .venv-label-studio-ml .venv-inference-sdk .venv-audit .prometheus .mypy_cache .pytest_cache .ruff_cache .hypothesis .fuzz .containers
 
 .venv/installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is " + sys.version + "; say make PYTHON=...")'

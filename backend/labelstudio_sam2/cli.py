@@ -14,7 +14,7 @@ from rich.table import Table
 from labelstudio_sam2.app import check_settings
 from labelstudio_sam2.demo.processes import DemoError
 from labelstudio_sam2.demo.project import TITLE, LabelStudioClient, explained, prepare_project
-from labelstudio_sam2.demo.run import run_demo, stop_demo
+from labelstudio_sam2.demo.run import examine_demo, run_demo, stop_demo
 from labelstudio_sam2.errors import BackendError, BadPromptError, BadRequestError
 from labelstudio_sam2.settings import Settings, SettingsError, load_settings
 from labelstudio_sam2.weights.errors import WeightsError
@@ -42,7 +42,8 @@ def serve(
 ) -> None:
     """Serve Label Studio until Ctrl-C.
 
-    Every setting is an environment variable; `labelstudio-sam2 settings` lists them with their values.
+    Every setting is an environment variable; `labelstudio-sam2 settings` lists them with their values. The options hold
+    for this command only: `doctor` and `precompute` read the variables, so set those for more than a try.
 
     Try it without a download: labelstudio-sam2 serve --model nano
     """
@@ -320,36 +321,59 @@ def demo(
     *,
     detach: Annotated[bool, typer.Option("--detach", help="Return when it is ready and leave it running.")] = False,
     stop: Annotated[bool, typer.Option("--stop", help="Stop one that was left running.")] = False,
+    doctor: Annotated[
+        bool, typer.Option("--doctor", help="Examine one instead: from its settings to one click, as `doctor` does.")
+    ] = False,
 ) -> None:
-    """Start a real Label Studio with this backend, a project and pictures; `make demo` installs what it needs."""
+    """Try it on this machine: Label Studio and this backend with nano, a project and pictures to click on.
+
+    `make demo` installs what it needs, then calls it. It prints the project's address, a user name and a password, and
+    stays until Ctrl-C. Your work is kept; the next start takes seconds.
+    """
     if stop:
         Console().print("Stopped." if stop_demo(folder) else "No demo is running.")
         return
+    exit_code = 0
     try:
-        run_demo(folder, label_studio_python=label_studio_python, detach=detach)
+        if doctor:
+            exit_code = examine_demo(folder)
+        else:
+            run_demo(folder, label_studio_python=label_studio_python, detach=detach)
     except DemoError as error:
-        Console(stderr=True).print(f"The demo could not be started. {error}", style="red", markup=False)
-        raise typer.Exit(1) from None
+        raise _failure(f"The demo could not be {'examined' if doctor else 'started'}. {error}", 1) from None
+    raise typer.Exit(exit_code)
 
 
 @app.command()
 def demo_project(
     backend_url: Annotated[
-        str, typer.Option(help="Where Label Studio reaches this backend.")
+        str,
+        typer.Option(
+            metavar="URL", help="Where Label Studio reaches this backend: with docker compose http://sam2-backend:9090."
+        ),
     ] = "http://localhost:9090",
 ) -> None:
-    """Put the demo's project into your own Label Studio: pictures to click on, connected to this backend.
+    """Make the demo's project in a Label Studio of your own, connect it to this backend, and print its address.
 
-    LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY say which. A second run adds only what lacks.
-    """
+    LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY say in which; the token's user must be one who may make projects. A
+    second run adds only what lacks.
+
+    \b
+    Examples:
+      labelstudio-sam2 demo-project
+      docker compose exec sam2-cpu labelstudio-sam2 demo-project --backend-url http://sam2-backend:9090
+    """  # noqa: D301 - the backspace keeps the lines of a paragraph apart
     try:
-        with LabelStudioClient.from_settings(load_settings()) as client:
+        now = load_settings()
+        with LabelStudioClient.from_settings(now) as client:
             project_id = prepare_project(client, client.project_with_title(TITLE), backend_url.rstrip("/"))
     except SettingsError as error:
         raise _usage_error(str(error)) from None
     except (BackendError, httpx.HTTPError) as error:
         raise _failure(f"Label Studio did not take the project: {explained(error)}", 1) from None
     typer.echo(f"The project {TITLE!r} has number {project_id} and is connected to {backend_url}.")
+    typer.echo(f"Open it: {str(now.label_studio_url).rstrip('/')}/projects/{project_id}/data")
+    typer.echo("(If your browser knows Label Studio under another address, as with docker compose, take that one.)")
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Every setting, once. Each is an environment variable of the field's name in capitals; README has the table."""
+"""Every setting, once. Each is an environment variable of the field's name in capitals; docs/settings.md lists them."""
 
 from pathlib import Path
 from typing import Annotated, Literal, Self, TypeAlias
@@ -27,7 +27,8 @@ class Settings(BaseSettings):
         None, description="A personal access token or a legacy token of Label Studio, to fetch pictures with"
     )
     allowed_image_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
-        (), description="Further hosts pictures may come from: host or host:port, comma-separated"
+        (),
+        description="Further hosts pictures may come from: host or host:port, comma-separated; * is every public one",
     )
     basic_auth_user: str | None = Field(None, description="User name that Label Studio must send (Basic auth)")
     basic_auth_pass: SecretStr | None = Field(None, description="Password that Label Studio must send (Basic auth)")
@@ -64,8 +65,8 @@ class Settings(BaseSettings):
     prefetch_mb: int = Field(
         512,
         ge=0,
-        description="Of EMBEDDING_CACHE_MB, at most half: for pictures of open tasks and the tasks after them that "
-        "nobody has clicked on yet; 0 embeds nothing ahead",
+        description="Of EMBEDDING_CACHE_MB, in MiB and at most half: for pictures of open tasks and the tasks after "
+        "them that nobody has clicked on yet; 0 embeds nothing ahead",
     )
     prefetch_tasks: int = Field(
         3,

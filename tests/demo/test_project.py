@@ -74,6 +74,7 @@ def test_a_project_that_is_there_is_taken_up_again_and_connected(
 
     assert done.exit_code == 0, done.output
     assert "has number 7" in done.output
+    assert f"Open it: {label_studio.url}/projects/7/data\n" in done.output
     assert [(method, body) for method, _, body in label_studio.asked if method == "POST"] == [
         ("POST", {"project": 7, "title": "SAM 2", "url": "http://sam2:9090", "is_interactive": True})
     ]

@@ -6,6 +6,7 @@ import pytest
 from labelstudio_sam2.demo.processes import DemoError, Service
 from labelstudio_sam2.demo.run import (
     backend_environment,
+    examine_demo,
     label_studio_command,
     label_studio_environment,
     run_demo,
@@ -72,3 +73,24 @@ def test_without_label_studio_nothing_is_left_running(tmp_path: Path) -> None:
         run_demo(tmp_path, label_studio_python=tmp_path / "venv" / "bin" / "python")
 
     assert not stop_demo(tmp_path)
+
+
+def test_the_doctor_of_a_demo_looks_at_that_demo_whatever_the_visitor_has_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    STATE.save(tmp_path)
+    monkeypatch.setenv("LABEL_STUDIO_URL", "http://label-studio.example.com")
+    monkeypatch.setenv("MODEL", "sam2/hiera_large")
+
+    exit_code = examine_demo(tmp_path)
+
+    told = " ".join(capfd.readouterr().out.split())
+    assert exit_code == 1
+    assert "MODEL is nano" in told
+    assert "cannot be reached at http://127.0.0.1:18080" in told
+    assert "http://127.0.0.1:19090" in told
+
+
+def test_a_demo_that_never_was_has_no_doctor(tmp_path: Path) -> None:
+    with pytest.raises(DemoError, match="make demo starts one"):
+        examine_demo(tmp_path)

@@ -108,7 +108,8 @@ def label_studio(serve: Serve, disc_and_box: Any) -> Iterator[Site]:
         label_studio.on("GET", "/api/version", {"release": "1.23.2", "label-studio-os-package": {"version": "1.23.2"}})
         user = {"id": 1, "email": "ada@example.com", "permissions": ["projects.view", "tasks.view"]}
         label_studio.on("GET", "/api/current-user/whoami", user)
-        project = {"id": 7, "title": "Discs", "label_config": XML, "evaluate_predictions_automatically": False}
+        switches = {"evaluate_predictions_automatically": False, "show_collab_predictions": True}
+        project = {"id": 7, "title": "Discs", "label_config": XML, **switches}
         label_studio.on("GET", "/api/projects", {"count": 1, "results": [{"id": 7, "title": "Discs"}]})
         label_studio.on("GET", "/api/projects/7", project)
         label_studio.on("GET", "/api/ml", [])

@@ -155,7 +155,49 @@ def test_there_are_more_projects_than_are_looked_at(look: Examine, backend: str,
 def test_predictions_are_retrieved_by_the_project_itself(look: Examine, backend: str, label_studio: Any) -> None:
     label_studio.change("GET", "/api/projects/7", evaluate_predictions_automatically=True)
 
-    assert look(backend_url=backend)["automatic-predictions"].outcome == "warning"
+    found = look(backend_url=backend)
+
+    assert found["automatic-predictions"].outcome == "warning"
+    assert "PATCH /api/projects/7" in found["automatic-predictions"].advice
+    assert found["prefetch"].outcome == "ok"
+
+
+def test_the_project_does_not_tell_when_a_task_is_opened(look: Examine, backend: str, label_studio: Any) -> None:
+    label_studio.change("GET", "/api/projects/7", show_collab_predictions=False)
+
+    finding = look(backend_url=backend)["prefetch"]
+
+    assert finding.outcome == "warning"
+    assert "Use predictions to prelabel tasks" in finding.advice
+
+
+def test_a_project_that_does_not_tell_still_does_where_it_retrieves_predictions_by_itself(
+    look: Examine, backend: str, label_studio: Any
+) -> None:
+    switched = {"show_collab_predictions": False, "evaluate_predictions_automatically": True}
+    label_studio.change("GET", "/api/projects/7", **switched)
+
+    assert look(backend_url=backend)["prefetch"].outcome == "ok"
+
+
+def test_only_the_first_ml_backend_is_told_when_a_task_is_opened(
+    look: Examine, connect: Callable[..., dict[str, Any]], backend: str, label_studio: Any
+) -> None:
+    connect("http://yolo:9090", title="YOLO", is_interactive=False)
+    label_studio.answers["GET", "/api/ml"][1].reverse()
+
+    finding = look(backend_url=backend)["prefetch"]
+
+    assert finding.outcome == "warning"
+    assert "YOLO" in finding.text
+
+
+def test_nothing_is_said_of_open_tasks_where_nothing_is_embedded_ahead(
+    look: Examine, backend: str, label_studio: Any
+) -> None:
+    label_studio.change("GET", "/api/projects/7", show_collab_predictions=False)
+
+    assert look({"prefetch_mb": 0}, backend_url=backend)["prefetch"].outcome == "ok"
 
 
 def test_an_unusable_configuration_leaves_nothing_to_click(look: Examine, backend: str, label_studio: Any) -> None:

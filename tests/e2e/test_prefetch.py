@@ -45,6 +45,17 @@ def test_where_label_studio_retrieves_predictions_by_itself_it_goes_no_further(d
     assert settled(demo) == before + 1 + _AHEAD
 
 
+def test_where_predictions_are_not_used_to_prelabel_nobody_tells_that_a_task_was_opened(
+    demo: Any, make_project: Any
+) -> None:
+    before = settled(demo)
+    _, tasks = make_project(show_collab_predictions=False)
+
+    demo.get(f"/api/tasks/{tasks[0]}/")
+
+    assert settled(demo) == before
+
+
 def test_the_tasks_that_follow_are_those_that_nobody_has_finished(demo: Any, make_project: Any) -> None:
     project_id, tasks = make_project()
     demo.finish([tasks[2]])

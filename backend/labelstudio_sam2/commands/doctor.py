@@ -64,7 +64,7 @@ def _load_here(settings: Settings) -> Predict:
 
 
 def _cannot_run(why: str, *, as_json: bool) -> int:
-    advice = "`labelstudio-sam2 settings --help` and the README's table say what each takes."
+    advice = "docs/settings.md says what each takes."
     _print(iter([problem("settings", f"They cannot be used. {why}", advice)]), as_json=as_json)
     return CANNOT_RUN
 

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -22,7 +23,10 @@ from labelstudio_sam2.demo.state import LOOPBACK, DemoState
 READY_SECONDS = 600
 """The first start of Label Studio takes one and a half minutes on a laptop, more on a busy machine."""
 POLL_SECONDS = 0.25
-KEPT_VARIABLES = ("PATH", "HOME", "USER", "LANG", "LC_ALL", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES")
+KEPT_VARIABLES = (
+    *("PATH", "HOME", "USER", "LANG", "LC_ALL", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES"),
+    *("TERM", "COLUMNS", "NO_COLOR"),
+)
 """What the child processes inherit. No proxy, and no setting meant for another Label Studio or backend."""
 
 
@@ -77,6 +81,19 @@ def stop_demo(root: Path) -> bool:
     return any(stopped)
 
 
+def examine_demo(root: Path) -> int:
+    """Run the doctor with the settings of the demo's backend, whether that runs or not; returns its exit code.
+
+    Raises:
+        DemoError: No demo was started in that folder yet.
+    """
+    state = DemoState.load(root.resolve())
+    if state is None:
+        raise DemoError(f"None was started in {root} yet; make demo starts one")
+    environment = backend_environment(state, os.environ)
+    return subprocess.run(_own_command("doctor"), env=environment, check=False).returncode  # noqa: S603  our own command
+
+
 def label_studio_command(python: Path, data: Path, port: int) -> list[str]:
     """Return the command that serves Label Studio on 127.0.0.1 with all its data in a folder."""
     program = python.absolute().with_name("label-studio")  # not resolve(): a venv's python is a link out of it
@@ -102,7 +119,7 @@ def label_studio_environment(state: DemoState, inherited: Mapping[str, str]) -> 
 
 def backend_command() -> list[str]:
     """Return the command that serves this backend; `backend_environment` says how."""
-    return [str(Path(sys.executable).with_name("labelstudio-sam2")), "serve"]
+    return _own_command("serve")
 
 
 def backend_environment(state: DemoState, inherited: Mapping[str, str]) -> dict[str, str]:
@@ -225,10 +242,15 @@ def _how_to(state: DemoState, *, detach: bool) -> Panel:
         "9. Or paint roughly: brush, 7, 8 or 9; after some seconds Esc, point tool,\n"
         "   its label, and [b]Ctrl+click[/b] on the stroke.\n"
         "10. [b]Submit[/b].\n\n"
+        "No mask? [b]make demo-doctor[/b] in another terminal says why.\n"
         f"Stop with {stop}. Your work is kept; the next start takes seconds.",
         title="SAM 2 in Label Studio",
         expand=False,
     )
+
+
+def _own_command(name: str) -> list[str]:
+    return [str(Path(sys.executable).with_name("labelstudio-sam2")), name]
 
 
 def _services(root: Path) -> tuple[Service, Service]:

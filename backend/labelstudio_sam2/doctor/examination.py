@@ -48,12 +48,18 @@ Predict: TypeAlias = Callable[[bytes], bytes]
 
 
 class Project(msgspec.Struct, frozen=True):
-    """A project, as Label Studio's API gives it."""
+    """A project, as Label Studio's API gives it.
+
+    Attributes:
+        evaluate_predictions_automatically: Ask for predictions when tasks are opened, and when they are listed.
+        show_collab_predictions: Ask for them when a task is opened; in the editor's words use predictions to prelabel.
+    """
 
     id: int
     title: str = ""
     label_config: str = ""
     evaluate_predictions_automatically: bool = False
+    show_collab_predictions: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -200,15 +206,8 @@ class _Examination:
         )
         url = ours.url if ours is not None else self._servers.own.url
         yield from check_private_addresses(self._api, url)
-        if project.evaluate_predictions_automatically:
-            yield warning(
-                "automatic-predictions",
-                "The project retrieves predictions by itself: whoever lists tasks waits until the backend was asked "
-                "for each.",
-                "Switch it off in the project's settings: this backend answers clicks and gives no predictions.",
-            )
-        else:
-            yield ok("automatic-predictions", "off, so that lists of tasks do not wait for the backend")
+        yield _automatic(project)
+        yield _prefetch(project, connections, ours, self._settings)
         if config is None:
             yield from _skip_masks("Nothing can be clicked on with this labeling configuration, see there.")
             return
@@ -291,6 +290,41 @@ class _Annotating(msgspec.Struct, frozen=True):
 
     data: msgspec.Raw = msgspec.Raw(b"null")
     errors: list[Any] = []
+
+
+def _automatic(project: Project) -> Finding:
+    """See whether lists of tasks wait for the backend."""
+    if not project.evaluate_predictions_automatically:
+        return ok("automatic-predictions", "off, so that lists of tasks do not wait for the backend")
+    return warning(
+        "automatic-predictions",
+        "The project retrieves predictions by itself: whoever lists tasks waits until the backend was asked for each.",
+        "This backend answers clicks and gives no predictions. Label Studio's pages have no switch for it: PATCH "
+        f'/api/projects/{project.id} with {{"evaluate_predictions_automatically": false}}.',
+    )
+
+
+def _prefetch(project: Project, connections: list[Connection], ours: Connection | None, settings: Settings) -> Finding:
+    """See whether Label Studio tells this backend, by asking for predictions, when a task is opened (docs/adr/0008)."""
+    if settings.prefetch_mb == 0:
+        return ok("prefetch", "switched off, PREFETCH_MB is 0")
+    if ours is None:
+        return skipped("prefetch", "The project has no connection to this backend, see connection.")
+    if not (project.show_collab_predictions or project.evaluate_predictions_automatically):
+        return warning(
+            "prefetch",
+            "Label Studio does not tell the backend when a task is opened: its picture is embedded at the first click, "
+            "or after one on a task before it.",
+            "In the project's Settings > Annotation switch on Use predictions to prelabel tasks. This backend gives no "
+            "predictions, so it prelabels nothing.",
+        )
+    if connections[0].id != ours.id:
+        return warning(
+            "prefetch",
+            f"Of a task that is opened Label Studio tells only the project's first ML backend, {connections[0].name}.",
+            "Take that one out of the project, or live with first clicks that wait for the image encoder.",
+        )
+    return ok("prefetch", "the backend is told when a task is opened, and embeds ahead")
 
 
 def _skip_masks(because: str, but: tuple[str, ...] = ()) -> Iterator[Finding]:
