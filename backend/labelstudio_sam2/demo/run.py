@@ -225,6 +225,7 @@ def _how_to(state: DemoState, *, detach: bool) -> Panel:
         "9. Or paint roughly: brush, 7, 8 or 9; after some seconds Esc, point tool,\n"
         "   its label, and [b]Ctrl+click[/b] on the stroke.\n"
         "10. [b]Submit[/b].\n\n"
+        f"How the backend does: [b]{state.backend_url}/status[/b]\n"
         f"Stop with {stop}. Your work is kept; the next start takes seconds.",
         title="SAM 2 in Label Studio",
         expand=False,

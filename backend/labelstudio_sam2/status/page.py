@@ -34,7 +34,7 @@ _WORKS = {
     "api": "Requests to the SAM 2 API",
     "prefetch": "Pictures that were prefetched",
 }
-_EMBEDDING = {"cached": "picture's embedding was on the device", "new": "picture was new"}
+_EMBEDDINGS = ("cached", "new")
 
 
 class Readiness(Protocol):
@@ -132,7 +132,7 @@ class StatusPage:
             state=state,
             trouble=trouble,
             figures=figures,
-            clicks=_rows({_EMBEDDING[name]: figures.latency("click_seconds", embedding=name) for name in _EMBEDDING}),
+            clicks=_rows({name: figures.latency("click_seconds", embedding=name) for name in _EMBEDDINGS}),
             works={title: rows for work, title in _WORKS.items() if (rows := _stages(figures, work))},
             errors=self._errors.newest_first(),
             errors_in_all=figures.total("requests_total", but="error"),
