@@ -73,8 +73,8 @@ format: .venv/installed  ## Format, and mend what can be mended
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
 
-screenshots: .venv/installed .venv-label-studio/installed  ## Take the README's picture of the editor again
-	SCREENSHOTS=docs/images $(BIN)/pytest tests/e2e/test_demo.py
+screenshots: .venv/installed .venv-label-studio/installed  ## Take the documents' pictures of the editor and the status page again
+	SCREENSHOTS=docs/images $(BIN)/pytest tests/e2e/test_demo.py tests/e2e/test_status.py
 
 clean: demo-stop  ## Remove the environments and caches; the demo's data stay in .demo
 	rm -rf .venv .venv-label-studio .venv-label-studio-ml .venv-inference-sdk .venv-audit .mypy_cache .pytest_cache .ruff_cache .hypothesis .fuzz .containers

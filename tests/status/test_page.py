@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from labelstudio_sam2.doctor.findings import ok, problem
+from labelstudio_sam2.doctor.findings import of_project, ok, problem, skipped
 from labelstudio_sam2.doctor.on_demand import Examination
 from labelstudio_sam2.errors import BackendError, BusyError, DeviceLostError, ModelLoadingError, ModelUnavailableError
 from labelstudio_sam2.ops.collectors import DeviceCollector, ModelCollector, PrefetchCollector, TierCollector
@@ -211,10 +211,10 @@ def test_it_is_loaded_again_soon_while_something_is_under_way(show: Callable[...
     def seconds(shown: Reader) -> list[str | None]:
         return [meta["content"] for meta in shown.named("meta") if meta.get("http-equiv") == "refresh"]
 
-    assert seconds(show()) == ["10"]
-    assert seconds(show(State("loading", ModelLoadingError()))) == ["2"]
-    assert seconds(show(examination=Examination(began_at=1000))) == ["2"]
-    assert seconds(show(examination=Examination(began_at=1000, is_running=False))) == ["10"]
+    assert seconds(show()) == ["10; url=/status"]
+    assert seconds(show(State("loading", ModelLoadingError()))) == ["2; url=/status"]
+    assert seconds(show(examination=Examination(began_at=1000))) == ["2; url=/status"]
+    assert seconds(show(examination=Examination(began_at=1000, is_running=False))) == ["10; url=/status"]
     assert seconds(show(is_refreshed=False)) == []
 
 
@@ -230,6 +230,18 @@ def test_findings_stand_under_their_project_with_what_to_do(show: Callable[..., 
     assert "problem token LABEL_STUDIO_API_KEY is not set. What to do: Make one." in shown.text
     (button,) = shown.named("button")
     assert "disabled" not in button
+
+
+def test_a_project_that_is_well_takes_one_line_and_one_that_is_not_is_open(show: Callable[..., Reader]) -> None:
+    well = [ok("labels", "fine"), ok("picture", "fine"), skipped("mask", "None was made.")]
+    unwell = [ok("labels", "fine"), problem("interactive", "They are off.", "Switch them on.")]
+    findings = (*of_project(3, well), *of_project(7, unwell))
+
+    shown = show(examination=Examination(began_at=1000.0, findings=findings, is_running=False))
+
+    assert "Project 3: 1 skipped, 2 ok" in shown.text
+    assert "Project 7: 1 problem, 1 ok" in shown.text
+    assert [list(details) for details in shown.named("details")] == [[], ["open"]]
 
 
 def test_while_one_looks_the_button_is_off(show: Callable[..., Reader]) -> None:

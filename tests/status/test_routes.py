@@ -16,6 +16,7 @@ from flask.testing import FlaskClient
 
 from labelstudio_sam2 import app
 from labelstudio_sam2.app import build_app
+from labelstudio_sam2.errors import ModelUnavailableError
 from labelstudio_sam2.settings import Settings, load_settings
 
 PATH = "/data/upload/6/1d637b21-t1.png"
@@ -50,14 +51,14 @@ def click(recorded: Callable[[str], Any]) -> dict[str, Any]:
 
 @pytest.fixture
 def held_model(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """While this lasts no model is loaded to its end."""
-    go_on, load = threading.Event(), app.load_model
+    """While this lasts a model is being loaded, and then it could not be."""
+    go_on = threading.Event()
 
-    def wait_and_load(*args: Any, **settings: Any) -> Any:
+    def wait_and_fail(*_: Any, **__: Any) -> Any:
         go_on.wait(60)
-        return load(*args, **settings)
+        raise ModelUnavailableError("the test is over")
 
-    monkeypatch.setattr(app, "load_model", wait_and_load)
+    monkeypatch.setattr(app, "load_model", wait_and_fail)
     yield
     go_on.set()
 
@@ -93,7 +94,7 @@ def test_real_clicks_are_on_the_page(make: Make, click: dict[str, Any]) -> None:
     assert re.search(r"kept now 1 take \d", text)
     assert "hits 2 misses 1 evictions 0 skipped 0" in text
     assert "device cpu precision fp32" in text
-    assert "Prefetch is off" in text
+    assert "Prefetch It is off: PREFETCH_MB is 0." in text
 
 
 def test_a_bad_request_is_among_the_last_errors_with_the_catalogues_text_and_its_id(make: Make) -> None:
@@ -171,6 +172,13 @@ def test_the_page_may_load_nothing_and_be_kept_by_nobody(make: Make, held_model:
     assert headers["X-Content-Type-Options"] == "nosniff"
 
 
+def test_the_page_can_be_held(make: Make, held_model: None) -> None:
+    client = make(waits=False)
+
+    assert '<meta http-equiv="refresh" content="2; url=/status">' in client.get("/", headers=BROWSER).text
+    assert 'http-equiv="refresh"' not in client.get("/status?refresh=off").text
+
+
 @pytest.mark.parametrize("query", ["refresh=off", "word=%ed%a0%80", "%ff=1", "refresh=" + "x" * 5000])
 def test_whatever_the_address_asks_the_page_is_shown(make: Make, held_model: None, query: str) -> None:
     client = make(waits=False)
@@ -189,7 +197,7 @@ def test_the_doctor_looks_when_the_button_is_pressed_and_never_by_itself(
 
     pressed = client.post(button(client))
 
-    assert (pressed.status_code, pressed.headers["Location"]) == (303, "/status#connection")
+    assert (pressed.status_code, pressed.headers["Location"]) == (303, "/status")
     until(lambda: "Look again" in shown(client))
     text = shown(client)
     assert "problem label-studio-url" in text

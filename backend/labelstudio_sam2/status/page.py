@@ -4,9 +4,12 @@ import base64
 import hashlib
 import math
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from importlib.resources import files
+from itertools import groupby
+from operator import attrgetter
 from typing import Protocol
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
@@ -14,6 +17,7 @@ from markupsafe import Markup
 from prometheus_client import CollectorRegistry
 
 from labelstudio_sam2.doctor.advice import advice_for
+from labelstudio_sam2.doctor.findings import OUTCOMES, Finding, worst
 from labelstudio_sam2.doctor.on_demand import Examination
 from labelstudio_sam2.errors import BackendError
 from labelstudio_sam2.ops.logging import redact
@@ -68,6 +72,23 @@ class Trouble:
     reason: str
     detail: str
     advice: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Group:
+    """Findings about one project, or about none.
+
+    Attributes:
+        project: Its id.
+        findings: In their order.
+        summary: How many there are of each outcome.
+        is_open: Whether they are shown before somebody asks: a project that is well takes one line.
+    """
+
+    project: int | None
+    findings: tuple[Finding, ...]
+    summary: str
+    is_open: bool
 
 
 class StatusPage:
@@ -137,6 +158,7 @@ class StatusPage:
             errors=self._errors.newest_first(),
             errors_in_all=figures.total("requests_total", but="error"),
             examination=examination,
+            groups=_groups(examination.findings if examination is not None else ()),
             page_url=page_url,
             doctor_url=doctor_url,
             refresh_seconds=(SOON_SECONDS if is_soon else REFRESH_SECONDS) if is_refreshed else None,
@@ -148,6 +170,22 @@ class StatusPage:
         except BackendError as error:
             return Trouble(reason=error.reason, detail=redact(str(error)), advice=advice_for(error.reason))
         return None
+
+
+def _groups(findings: Iterable[Finding]) -> list[Group]:
+    groups = []
+    for project, of_one in groupby(findings, key=attrgetter("project")):
+        found = tuple(of_one)
+        counts = Counter(finding.outcome for finding in found)
+        groups.append(
+            Group(
+                project=project,
+                findings=found,
+                summary=", ".join(f"{counts[outcome]} {outcome}" for outcome in reversed(OUTCOMES) if counts[outcome]),
+                is_open=worst(found) in {"warning", "problem"},
+            )
+        )
+    return groups
 
 
 def _stages(figures: Figures, work: str) -> list[Row]:

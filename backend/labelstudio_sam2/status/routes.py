@@ -71,7 +71,7 @@ def status_routes(
         if not hmac.compare_digest(_asked("word").encode(), word.encode()):
             raise BadRequestError("the button is of a page from before the last start: open /status again")
         examinations.begin()
-        return redirect(url_for("status.status", _anchor="connection"), 303)
+        return redirect(url_for("status.status"), 303)
 
     return routes
 
