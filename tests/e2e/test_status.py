@@ -87,12 +87,12 @@ def test_clicks_and_errors_are_on_the_page_and_the_doctor_looks_when_asked(
     connection = page.get_by_role("region", name="Connection")
     expect(connection.get_by_role("button", name="Look again")).to_be_enabled(timeout=120_000)  # it loads itself again
     page.goto(f"{demo.state.backend_url}/status?refresh=off")
+    picture = Path(os.environ.get("SCREENSHOTS", tmp_path)) / "status-page.png"
+    page.screenshot(path=picture, full_page=True)
     connection.get_by_text(re.compile(rf"^Project {project_id}: ")).click()
 
     expect(connection.get_by_text("Label Studio reaches it").first).to_be_visible()
     assert demo.state.token not in page.content()
-    picture = Path(os.environ.get("SCREENSHOTS", tmp_path)) / "status-page.png"
-    page.screenshot(path=picture, full_page=True)
     assert picture.stat().st_size > 50_000
 
 
