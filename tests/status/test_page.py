@@ -5,6 +5,7 @@ import hashlib
 import re
 from collections.abc import Callable
 from html.parser import HTMLParser
+from importlib.resources import files
 from typing import Any
 
 import pytest
@@ -290,6 +291,27 @@ def test_a_reader_that_sees_nothing_finds_its_way(show: Callable[..., Reader], e
     assert all(svg["role"] == "img" and svg["aria-label"] for svg in shown.named("svg"))
     assert all(meter["aria-label"] for meter in shown.named("meter"))
     assert all(head["scope"] in {"row", "col"} for head in shown.named("th"))
+
+
+def luminance(colour: str) -> float:
+    """Return the relative luminance of `#rrggbb`, as WCAG 2 defines it."""
+    channels = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
+    red, green, blue = (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+def test_every_colour_that_is_written_in_can_be_read_in_light_and_in_dark() -> None:
+    style = files("labelstudio_sam2.status").joinpath("templates/status.css").read_text()
+    light, dark = (
+        dict(re.findall(r"--(\w+): (#\w{6});", block)) for block in re.findall(r":root {(.*?)}", style, re.DOTALL)
+    )
+
+    assert light.keys() == dark.keys()
+    for colours in (light, dark):
+        for written in ("text", "faint", "accent", "ok", "warning", "problem"):
+            for under in ("paper", "ground"):
+                low, high = sorted((luminance(colours[written]), luminance(colours[under])))
+                assert (high + 0.05) / (low + 0.05) >= 4.5, (written, under)
 
 
 def test_the_policy_allows_the_pages_own_style_and_nothing_from_elsewhere(clock: Any) -> None:

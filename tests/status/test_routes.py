@@ -97,8 +97,10 @@ def test_real_clicks_are_on_the_page(make: Make, click: dict[str, Any]) -> None:
     assert "Prefetch It is off: PREFETCH_MB is 0." in text
 
 
-def test_a_bad_request_is_among_the_last_errors_with_the_catalogues_text_and_its_id(make: Make) -> None:
-    client = make(waits=True)
+def test_a_bad_request_is_among_the_last_errors_with_the_catalogues_text_and_its_id(
+    make: Make, held_model: None
+) -> None:
+    client = make(waits=False)
 
     refused = client.post("/predict?sig=5ignature", data=b'{"token": "hunter2"')
 
@@ -108,8 +110,8 @@ def test_a_bad_request_is_among_the_last_errors_with_the_catalogues_text_and_its
     assert not any(secret in text for secret in ("5ignature", "hunter2"))
 
 
-def test_what_no_route_answers_is_one_kind_of_error_whatever_its_path(make: Make) -> None:
-    client = make()
+def test_what_no_route_answers_is_one_kind_of_error_whatever_its_path(make: Make, held_model: None) -> None:
+    client = make(waits=False)
 
     for path in ("/train", "/<script>", "/predict/predict"):
         client.post(path)
@@ -188,9 +190,9 @@ def test_whatever_the_address_asks_the_page_is_shown(make: Make, held_model: Non
 
 
 def test_the_doctor_looks_when_the_button_is_pressed_and_never_by_itself(
-    make: Make, picture_server: Any, until: Until
+    make: Make, held_model: None, picture_server: Any, until: Until
 ) -> None:
-    client = make(label_studio_api_key=TOKEN, prefetch_mb=0)
+    client = make(waits=False, label_studio_api_key=TOKEN, prefetch_mb=0)
     for _ in range(3):
         assert "Look at the connection" in shown(client)
     assert picture_server.requests == []

@@ -215,7 +215,7 @@ def _same_version(server: Server, own_version: str, own_model_version: str) -> F
             "Run doctor with the backend's own settings (in its container, say), or start the backend again with "
             "these.",
         )
-    return ok("backend-version", f"{server.version}, as this command, and with its settings")
+    return ok("backend-version", f"{server.version}, the same as here, and with the same settings")
 
 
 def _ready(servers: Servers, server: Server) -> Finding:
