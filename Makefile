@@ -90,8 +90,8 @@ nano: .venv/installed  ## Train nano, the small SAM 2 that ships, from scratch: 
 	$(BIN)/python -m training.evaluate --model .nano/sam2_nano.safetensors=backend/labelstudio_sam2/segmenter/nano/sam2_nano.yaml
 	$(BIN)/python -m training.speed
 
-screenshots: .venv/installed .venv-label-studio/installed  ## Take README's picture of the editor again.
-	SCREENSHOTS=docs/images $(BIN)/pytest tests/e2e/test_demo.py
+screenshots: .venv/installed .venv-label-studio/installed  ## Take the documents' pictures of the editor and of the status page again.
+	SCREENSHOTS=docs/images $(BIN)/pytest tests/e2e/test_demo.py tests/e2e/test_status.py
 
 .venv/installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is " + sys.version + "; say make PYTHON=...")'

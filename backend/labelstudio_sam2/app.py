@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 from flask import Flask, Response, g, jsonify, request
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
+from labelstudio_sam2.doctor.examination import Wishes, examine
+from labelstudio_sam2.doctor.on_demand import Examinations
 from labelstudio_sam2.errors import ApiKeyError, BackendError, BusyError, TooLargeError, UnauthorizedError
 from labelstudio_sam2.images.decode import ImageLimits
 from labelstudio_sam2.images.source import ImageSource
@@ -25,6 +27,7 @@ from labelstudio_sam2.labelstudio.routes import label_studio_routes
 from labelstudio_sam2.ops.collectors import DeviceCollector, ModelCollector, PrefetchCollector, TierCollector
 from labelstudio_sam2.ops.metrics import Metrics
 from labelstudio_sam2.ops.readiness import ModelState, Readiness
+from labelstudio_sam2.ops.recent_errors import RecentErrors
 from labelstudio_sam2.ops.requests import follow_requests
 from labelstudio_sam2.ops.routes import ops_routes
 from labelstudio_sam2.sam2_api import routes as sam2_api
@@ -40,6 +43,8 @@ from labelstudio_sam2.segmenter.segmenter import Model, Segmenter
 from labelstudio_sam2.segmenter.zoo import ModelSpec, model_version, resolve
 from labelstudio_sam2.settings import Settings
 from labelstudio_sam2.stages import Stage
+from labelstudio_sam2.status.page import StatusPage
+from labelstudio_sam2.status.routes import DOCTOR_PATH, status_routes
 
 if TYPE_CHECKING:
     from labelstudio_sam2.segmenter.sam2_model import Sam2Embedding
@@ -48,8 +53,8 @@ logger = logging.getLogger(__name__)
 
 OPEN_PATHS = frozenset({"/health", "/ready", "/webhook"})
 """Served without credentials: probes and Label Studio's webhooks come without them, and nothing is given away."""
-QUICK_PATHS = frozenset({"/setup", "/webhook"})
-"""Routes that Label Studio posts to and that do no work."""
+QUICK_PATHS = frozenset({"/setup", "/webhook", DOCTOR_PATH})
+"""Routes that are posted to and that do no work."""
 READINESS = "labelstudio_sam2.readiness"
 """Under which the application's extensions hold its `Readiness`, for the server to withdraw."""
 LARGEST_AT_ONCE = 2
@@ -110,7 +115,7 @@ def build_app(settings: Settings, *, on_device_lost: Callable[[str], object] = l
     metrics = Metrics()
     prefetch = _prefetch(source, segmenter, settings, observe=metrics.count_prefetch)
     metrics.registry.register(TierCollector(segmenter.cache_stats))
-    metrics.registry.register(DeviceCollector(segmenter.waiting, device.memory_bytes))
+    metrics.registry.register(DeviceCollector(segmenter.waiting, device.memory_bytes, device.names))
     if prefetch is not None:
         metrics.registry.register(PrefetchCollector(prefetch))
     segmenter.start()
@@ -137,17 +142,25 @@ def create_app(
     app = Flask("labelstudio_sam2", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = settings.max_request_mb * 1_000_000
     app.json.sort_keys = False  # type: ignore[attr-defined]
-    metrics = metrics or Metrics()
+    metrics, errors = metrics or Metrics(), RecentErrors()
     readiness = app.extensions[READINESS] = Readiness(model)
     versions = {"version": version("labelstudio-sam2"), "model": assistant.model_version}
     metrics.registry.register(ModelCollector(readiness, versions))
-    follow_requests(app, metrics)  # first: all else is timed
+    follow_requests(app, metrics, errors)  # first: all else is timed
     app.url_map.strict_slashes = False  # else an empty path is answered by a redirect, which is HTML
     api_key = settings.api_key.get_secret_value() if settings.api_key else None
     access = Access(api_key, is_basic=(lambda: bool(g.is_basic)) if settings.basic_auth_user else None)
     if settings.basic_auth_user and settings.basic_auth_pass:
         app.before_request(_basic_auth(settings.basic_auth_user, settings.basic_auth_pass.get_secret_value()))
     app.register_blueprint(ops_routes(metrics))
+    app.register_blueprint(
+        status_routes(
+            StatusPage(readiness, metrics.registry, errors),
+            Examinations(partial(examine, settings, Wishes(clicks=False))),
+            model_version=assistant.model_version,
+            state=lambda: readiness.state,
+        )
+    )
     app.register_blueprint(label_studio_routes(assistant, readiness))
     app.register_blueprint(sam2_api.sam2_routes(models, readiness, access, version=version("labelstudio-sam2")))
     app.wsgi_app = sam2_api.PlainPaths(app.wsgi_app, _paths_of(app, sam2_api.BLUEPRINT))  # type: ignore[method-assign]
@@ -169,19 +182,23 @@ class _Device:
         self.disk = _disk(settings)
         self.pixels = PixelBudget(LARGEST_AT_ONCE * settings.max_image_megapixels * 1_000_000)
         self._settings = settings
-        self._name: str | None = None
+        self._names: Mapping[str, str] = {}
         self._any_model: weakref.WeakSet[Model[Sam2Embedding]] = weakref.WeakSet()
 
     def load(self, spec: ModelSpec) -> "Model[Sam2Embedding]":
         settings = self._settings
         model = load_model(spec, settings.weights_dir, device=settings.device, precision=settings.precision)
         self._any_model.add(model)
-        self._name = model.device
+        self._names = {"device": model.device, "precision": model.precision}
         return model
+
+    def names(self) -> Mapping[str, str]:
+        """What it is called, and the precision that models have on it; nothing before the first model is there."""
+        return self._names
 
     def memory_bytes(self) -> Mapping[str, int]:
         """By kind; nothing before the first model is there."""
-        return {} if self._name is None else device_memory(self._name)
+        return device_memory(self._names["device"]) if self._names else {}
 
     def forget(self, model_version: str) -> None:
         """Give back what a model that was taken out of memory held."""
@@ -250,7 +267,7 @@ def _serve_errors(app: Flask) -> None:
     def answer_http_error(error: HTTPException) -> Response:
         response = Response(status=error.code, headers=error.get_headers())  # a 405 names the methods that are served
         word, detail = error.name.lower().replace(" ", "_"), error.description
-        g.error = word
+        g.error, g.reason = word, error.name
         response.data = jsonify(error=word, message=detail, detail=detail, request_id=g.get("request_id")).data
         response.mimetype = "application/json"
         return response
@@ -269,7 +286,7 @@ def _drain(max_bytes: int) -> None:
 
 
 def _error_response(error: BackendError) -> Response:
-    g.error = error.code
+    g.error, g.reason = error.code, error.reason
     detail = error.reason if g.get("is_stranger") else str(error)  # paths and texts are for those who may know
     status = sam2_api.status_of(error) if request.blueprint == sam2_api.BLUEPRINT else error.status
     # inference-sdk reads `message`

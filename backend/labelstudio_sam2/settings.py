@@ -1,5 +1,6 @@
 """Every setting, once. Each is an environment variable of the field's name in capitals; docs/settings.md lists them."""
 
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Literal, Self, TypeAlias
 
@@ -114,6 +115,21 @@ class Settings(BaseSettings):
     image_revalidate_seconds: float = Field(
         60, ge=0, description="How long a picture seen at an address is taken as unchanged without asking its server"
     )
+
+    @property
+    def own_url(self) -> str:
+        """Where a backend with these settings is reached from its own machine."""
+        host = self.host
+        try:
+            ip = ip_address(host)
+        except ValueError:
+            pass  # a name
+        else:
+            if ip.is_unspecified:
+                host = "127.0.0.1"
+            elif ip.version == 6:
+                host = f"[{host}]"
+        return f"http://{host}:{self.port}"
 
     @field_validator("allowed_image_hosts", mode="before")
     @classmethod

@@ -151,6 +151,7 @@ def serve(settings: Settings) -> None:
             "BASIC_AUTH_PASS, or keep the port inside a private network",
             settings.host,
         )
+    logger.info("the status page is at %s/status", settings.own_url)
     Server(settings).run()
 
 

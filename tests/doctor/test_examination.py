@@ -61,6 +61,20 @@ def test_everything_is_well(look: Examine, backend: str) -> None:
     assert {found[name].project for name in ("settings", "token", "projects", "backend")} == {None}
 
 
+def test_without_clicks_all_else_is_looked_at_and_no_mask_is_made(
+    look: Examine, backend: str, label_studio: Any
+) -> None:
+    with_clicks = look(backend_url=backend)
+    asked = len(label_studio.asked_for("POST", "/api/ml/1/interactive-annotating"))
+
+    found = look(backend_url=backend, clicks=False)
+
+    assert [*found, "editor"] == list(with_clicks)
+    assert found["mask"].outcome == "skipped"
+    assert found["picture"].outcome == "ok"
+    assert len(label_studio.asked_for("POST", "/api/ml/1/interactive-annotating")) == asked
+
+
 def test_nothing_secret_is_told(look: Examine, backend: str, label_studio: Any) -> None:
     label_studio.on("GET", "/data/upload/7/disc.png", b"", 403)
     label_studio.change("GET", "/api/tasks", tasks=[{"id": 3, "data": {"image": "/data/upload/7/disc.png?sig=5ecret"}}])

@@ -57,6 +57,7 @@ def test_it_tells_where_to_click_and_with_which_password(demo: Any) -> None:
 
     assert f"{demo.state.label_studio_url}/projects/{demo.state.project_id}/data" in told
     assert demo.state.password in told
+    assert f"{demo.state.backend_url}/status" in told
     assert "running already" in told
 
 

@@ -790,6 +790,7 @@ ROWS = [
     "Herd",
     "Secrets in logs",
     "Who may call",
+    "Status page",
     "Checkpoint",
 ]
 

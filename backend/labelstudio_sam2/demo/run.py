@@ -243,6 +243,7 @@ def _how_to(state: DemoState, *, detach: bool) -> Panel:
         "   its label, and [b]Ctrl+click[/b] on the stroke.\n"
         "10. [b]Submit[/b].\n\n"
         "No mask? [b]make demo-doctor[/b] in another terminal says why.\n"
+        f"How the backend does: [b]{state.backend_url}/status[/b]\n"
         f"Stop with {stop}. Your work is kept; the next start takes seconds.",
         title="SAM 2 in Label Studio",
         expand=False,

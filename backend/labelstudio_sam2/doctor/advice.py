@@ -39,7 +39,8 @@ _ADVICE: dict[type[BackendError], str] = {
     SizeMismatchError: "The picture was replaced: import it as a new task.",
     BusyError: "Try again; if it stays so, the device is too slow for so many annotators.",
     ModelLoadingError: "Wait until GET /ready says READY, then try again.",
-    ModelUnavailableError: "GET /ready of the backend says what is missing; then start the backend again.",
+    ModelUnavailableError: "Mend what the message names; GET /ready and the page /status of the backend show it. Then "
+    "start the backend again.",
     GpuMemoryError: "Take a smaller model (MODEL), or lower EMBEDDING_CACHE_MB.",
 }
 

@@ -70,12 +70,14 @@ class Wishes:
         project: The only project to look at; every connected one if None.
         backend_url: Where the backend runs, if not where the settings say.
         load_here: Loads the model in this process, to make the mask with instead of the running backend. Slow.
+        clicks: Whether masks are made. They count as clicks, and each may wait for the image encoder.
         in_container: Whether this process runs in a container.
     """
 
     project: int | None = None
     backend_url: str | None = None
     load_here: Callable[[], Predict] | None = None
+    clicks: bool = True
     in_container: bool = field(default_factory=is_in_container)
 
 
@@ -214,6 +216,9 @@ class _Examination:
         found = yield from self._picture(project, config)
         if found is None:
             yield from _skip_masks("There is no picture to click on, see picture.", but=("picture",))
+            return
+        if not self._wishes.clicks:
+            yield skipped("mask", "None was made: `labelstudio-sam2 doctor` makes one, also through Label Studio.")
             return
         task, picture = found
         click = click_in_the_middle(task, project.id, project.label_config, config, picture.size_hw)

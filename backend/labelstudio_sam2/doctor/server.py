@@ -1,7 +1,6 @@
 """The backend that is running: whether it answers, which one it is, and whether its model is loaded."""
 
 import base64
-import ipaddress
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -89,7 +88,7 @@ class Servers:
         self._http = GuardedHttp(connect_seconds=settings.image_connect_seconds)
         self._known: dict[str, Server | str] = {}
         self.is_named = backend_url is not None
-        self.own = WebAddress.parse(backend_url or _own_url(settings))
+        self.own = WebAddress.parse(backend_url or settings.own_url)
 
     def look(self, url: str) -> Server | str:
         """Return the backend of this project that answers at a URL, else what is wrong there. Asks once per URL."""
@@ -216,7 +215,7 @@ def _same_version(server: Server, own_version: str, own_model_version: str) -> F
             "Run doctor with the backend's own settings (in its container, say), or start the backend again with "
             "these.",
         )
-    return ok("backend-version", f"{server.version}, as this command, and with its settings")
+    return ok("backend-version", f"{server.version}, the same as here, and with the same settings")
 
 
 def _ready(servers: Servers, server: Server) -> Finding:
@@ -238,21 +237,6 @@ def _check(response: Response, what: str) -> Response:
     message = _read(response, _Error).message
     said = [part for part in dict.fromkeys([response.reason, message]) if part]
     raise RefusedError(f"{what} answers {response.status}: {', '.join(said)}", response.reason)
-
-
-def _own_url(settings: Settings) -> str:
-    """Return where a backend with these settings is reached from its own machine."""
-    host = settings.host
-    try:
-        ip = ipaddress.ip_address(host)
-    except ValueError:
-        pass  # a name
-    else:
-        if ip.is_unspecified:
-            host = "127.0.0.1"
-        elif ip.version == 6:
-            host = f"[{host}]"
-    return f"http://{host}:{settings.port}"
 
 
 def _under(address: WebAddress, path: str) -> WebAddress:

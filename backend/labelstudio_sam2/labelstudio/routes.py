@@ -12,11 +12,6 @@ from labelstudio_sam2.stages import stage
 class Readiness(Protocol):
     """Tells whether the model can be asked."""
 
-    @property
-    def state(self) -> str:
-        """`ready`, or why not in a word."""
-        ...
-
     def check_ready(self) -> None:
         """Raise the catalogue's error if not."""
         ...
@@ -34,15 +29,6 @@ def label_studio_routes(assistant: Assistant, readiness: Readiness) -> Blueprint
     on a GPU that has failed for good.
     """
     routes = Blueprint("labelstudio", __name__)
-
-    @routes.get("/")
-    def index() -> Response:
-        return jsonify(
-            name="labelstudio-sam2",
-            model_version=assistant.model_version,
-            state=readiness.state,
-            routes=["/health", "/ready", "/setup", "/predict", "/webhook", "/versions", "/metrics"],
-        )
 
     @routes.get("/health")
     def health() -> Response:

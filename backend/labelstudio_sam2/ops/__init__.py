@@ -1,1 +1,1 @@
-"""Running it: logging, and later metrics and pages."""
+"""Running it: logging, metrics, readiness, and what becomes of a process."""

@@ -86,21 +86,30 @@ class TierCollector(Collector):
 
 
 class DeviceCollector(Collector):
-    """The device's queue and memory.
+    """The device, its queue and its memory.
 
     Args:
         waiting: Returns the threads that wait for it, by what for.
         memory: Returns bytes by kind; nothing where the device has no memory of its own, or while nothing is loaded.
+        names: Returns `device` and `precision`; nothing while nothing is loaded.
     """
 
     def __init__(
-        self, waiting: Callable[[], Mapping[str, int]], memory: Callable[[], Mapping[str, int]] = dict[str, int]
+        self,
+        waiting: Callable[[], Mapping[str, int]],
+        memory: Callable[[], Mapping[str, int]] = dict[str, int],
+        names: Callable[[], Mapping[str, str]] = dict[str, str],
     ) -> None:
         self._waiting = waiting
         self._memory = memory
+        self._names = names
 
     def collect(self) -> Iterator[Metric]:
         """Yield the figures of this moment."""
+        device = InfoMetricFamily(f"{PREFIX}_device", "Where the model runs, and how its image encoder computes.")
+        if names := self._names():
+            device.add_metric([], dict(names))
+        yield device
         queue = GaugeMetricFamily(
             f"{PREFIX}_device_waiting", "Threads that wait for the device, by what for.", labels=["urgency"]
         )

@@ -22,6 +22,11 @@ _NEW: frozenset[Stage] = frozenset({"embed", "read", "wait"})
 """Stages that a click on a picture goes through whose embedding is not on the device."""
 
 
+def known_method(method: str) -> str:
+    """Return a request's method, or `OTHER` where it is one that nobody serves: anybody may make one up."""
+    return method if method in _METHODS else OTHER
+
+
 class Metrics:
     """One application's figures. Thread-safe.
 
@@ -66,7 +71,7 @@ class Metrics:
     def count_request(
         self,
         *,
-        route: str | None,
+        route: str,
         method: str,
         status: int,
         error: str,
@@ -77,16 +82,14 @@ class Metrics:
         """Count an answered request.
 
         Args:
-            route: Its rule, or None where none fits.
-            method: As sent.
+            route: Its rule, or `OTHER` where none fits.
+            method: As `known_method` returns it.
             status: Answered.
             error: The catalogue's code, or empty.
             work: `click`, `open`, `api` or `OTHER`.
             seconds: It took.
             stages: Seconds by stage.
         """
-        route = route or OTHER
-        method = method if method in _METHODS else OTHER
         self._requests.labels(route, method, str(status), error).inc()
         self._request_seconds.labels(route).observe(seconds)
         if work == "click" and status == 200 and "predict" in stages:
