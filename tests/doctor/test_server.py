@@ -111,7 +111,11 @@ def test_it_runs_with_another_model_than_the_settings_name(look: Look, backend: 
     ("reason", "detail", "advice"),
     [
         ("Model is still loading", "the weights are still being loaded", "Wait until"),
-        ("Model could not be loaded, see /ready and the log", "/weights/a.pt is missing: download it", "GET /ready"),
+        (
+            "Model could not be loaded, see /ready and the log",
+            "/weights/a.pt is missing",
+            "Mend what the message names",
+        ),
     ],
 )
 def test_its_model_is_not_loaded(look: Look, backend: Any, reason: str, detail: str, advice: str) -> None:

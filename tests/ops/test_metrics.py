@@ -112,7 +112,7 @@ def test_the_stages_together_take_no_longer_than_the_request(
     for record in caplog.records:
         told: Any = record
         assert sum(told.stages_ms.values()) <= told.ms + 0.5  # each is rounded
-    assert list(caplog.records[0].__dict__["stages_ms"]) == ["fetch", "decode", "queue", "embed", "predict", "encode"]
+    assert list(caplog.records[0].__dict__["stages_ms"]) == ["fetch", "queue", "decode", "embed", "predict", "encode"]
 
 
 def test_a_prefetch_is_no_click_and_the_click_that_follows_finds_what_it_left(
