@@ -78,6 +78,18 @@ def test_clients_that_send_a_byte_now_and_then_do_not_keep_the_server_from_other
             assert health.status == 200
 
 
+def test_clients_that_do_not_hang_up_keep_nobody_waiting(
+    start_backend: Callable[..., AbstractContextManager[Any]],
+) -> None:
+    with start_backend() as backend, ExitStack() as sockets:
+        for _ in range(70):
+            client = sockets.enter_context(_connection(backend))
+            client.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+
+        assert _is_well(backend)
+        assert [line for line in backend.log() if line["level"] == "ERROR"] == []
+
+
 def test_prometheus_is_told_of_the_clicks_and_every_line_of_a_click_has_its_id(
     start_backend: Callable[..., AbstractContextManager[Any]], picture_server: Any
 ) -> None:
@@ -134,6 +146,17 @@ def _ready(connection: http.client.HTTPConnection) -> tuple[int, str]:
     connection.request("GET", "/ready")
     answer = connection.getresponse()
     return answer.status, json.load(answer).get("detail", "")
+
+
+def _connection(backend: Any) -> socket.socket:
+    host, _, port = backend.url.removeprefix("http://").partition(":")
+    return socket.create_connection((host, int(port)), timeout=60)
+
+
+def _is_well(backend: Any) -> bool:
+    """Ask for `/health`. It is promised within a second; with five a busy machine is no failure, a waiting server is."""
+    with urllib.request.urlopen(f"{backend.url}/health", timeout=5) as health:
+        return bool(health.status == 200)
 
 
 def _takes_another_byte(client: socket.socket) -> bool:

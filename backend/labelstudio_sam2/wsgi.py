@@ -5,7 +5,11 @@ import logging
 import socket
 import struct
 import time
+from collections import deque
+from contextlib import suppress
+from functools import partial
 from ipaddress import ip_address
+from selectors import EVENT_READ
 from typing import Any
 
 from flask import Flask
@@ -23,6 +27,12 @@ logger = logging.getLogger(__name__)
 
 READ_SECONDS = 10
 """How long a client may keep silent in the middle of a request. Label Studio sends from the same network."""
+RECEIVE_BYTES = 65_536
+"""At once, where nothing waits."""
+LINGER_SECONDS = 5
+"""How long a client that was answered may take to hang up, and to send what nobody reads."""
+MOST_LINGERING = 64
+"""Connections that are kept for clients to hang up; one more, and the oldest is cut off."""
 
 
 class Client(socket.socket):
@@ -52,6 +62,19 @@ class Client(socket.socket):
         self._set(socket.SO_RCVTIMEO, min(left, READ_SECONDS))
         return super().recv(*arguments)
 
+    def recv_now(self) -> bytes:
+        """Read what is there, without waiting; nothing means that the client has hung up.
+
+        Raises:
+            BlockingIOError: Nothing is there yet.
+        """
+        try:
+            return super().recv(RECEIVE_BYTES, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            raise
+        except OSError:
+            return b""
+
     def _set(self, option: int, seconds: float) -> None:
         microseconds = max(int(seconds * 1e6), 1)  # the kernel's 0 is no limit
         self.setsockopt(socket.SOL_SOCKET, option, struct.pack("ll", *divmod(microseconds, 1_000_000)))
@@ -62,7 +85,15 @@ class Worker(ThreadWorker):  # type: ignore[misc]
 
     While it shuts down `/ready` says so to whoever still has a connection. The port is left at once, so that who comes
     then is refused and need not wait for nothing.
+
+    An answered connection lingers until its client hangs up, since an answer is lost where the connection is cut while
+    the client still sends. gunicorn waits for that in the one thread that takes connections; here it waits in the
+    poller.
     """
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._lingering: deque[Any] = deque()
 
     def handle_exit(self, sig: int, frame: Any) -> None:
         """Begin to shut down, at a signal."""
@@ -84,6 +115,46 @@ class Worker(ThreadWorker):  # type: ignore[misc]
             conn.sock = Client(fileno=conn.sock.detach())
         conn.sock.expect_request(self.app.settings.request_seconds)
         super().enqueue_req(conn)
+
+    def finish_request(self, conn: Any, fs: Any) -> None:
+        """Go on with a connection after a request: to the next one, or to its end."""
+        if fs.cancelled() or (fs.exception() is None and not fs.result()):
+            self._linger(conn)
+        else:
+            super().finish_request(conn, fs)
+
+    def murder_pending(self) -> None:
+        """Close the connections that took too long; the base class's loop calls this once a second or more often."""
+        super().murder_pending()
+        while self._lingering and self._lingering[0].timeout <= time.monotonic():
+            self._let_go(self._lingering[0])
+
+    def _linger(self, conn: Any) -> None:
+        try:
+            conn.sock.shutdown(socket.SHUT_WR)
+        except OSError:  # the client is gone
+            self._close(conn)
+            return
+        conn.sock.setblocking(False)
+        conn.timeout = time.monotonic() + LINGER_SECONDS
+        self._lingering.append(conn)
+        self.poller.register(conn.sock, EVENT_READ, partial(self._forget_what_comes, conn))
+        if len(self._lingering) > MOST_LINGERING:
+            self._let_go(self._lingering[0])
+
+    def _forget_what_comes(self, conn: Any, _: Any) -> None:
+        with suppress(BlockingIOError):
+            if not conn.sock.recv_now():
+                self._let_go(conn)
+
+    def _let_go(self, conn: Any) -> None:
+        self._lingering.remove(conn)
+        self.poller.unregister(conn.sock)
+        self._close(conn)
+
+    def _close(self, conn: Any) -> None:
+        self.nr_conns -= 1
+        conn.close()
 
 
 class Server(BaseApplication):  # type: ignore[misc]
