@@ -154,7 +154,7 @@ def _connection(backend: Any) -> socket.socket:
 
 
 def _is_well(backend: Any) -> bool:
-    """Ask for `/health`. It is promised within a second; with five a busy machine is no failure, a waiting server is."""
+    """Ask for `/health`, which is promised within a second: after five the server waits, and is not merely slow."""
     with urllib.request.urlopen(f"{backend.url}/health", timeout=5) as health:
         return bool(health.status == 200)
 

@@ -238,7 +238,6 @@ def _serve_errors(app: Flask) -> None:
     @app.errorhandler(RequestEntityTooLarge)
     def answer_too_large(_: RequestEntityTooLarge) -> Response:
         megabytes = app.config["MAX_CONTENT_LENGTH"] // 1_000_000
-        _drain(4 * app.config["MAX_CONTENT_LENGTH"])
         return answer_error(TooLargeError(f"the body is larger than {megabytes} MB"))
 
     @app.errorhandler(HTTPException)
@@ -254,13 +253,6 @@ def _serve_errors(app: Flask) -> None:
     def answer_bug(error: Exception) -> Response:
         logger.error("a bug: %s", type(error).__name__, exc_info=error)
         return _error_response(BackendError(f"see the log for request {g.request_id}"))
-
-
-def _drain(max_bytes: int) -> None:
-    """Read and forget what the client still sends: one that cannot finish writing never reads its answer."""
-    stream = request.environ["wsgi.input"]
-    while max_bytes > 0 and (chunk := stream.read(65_536)):
-        max_bytes -= len(chunk)
 
 
 def _error_response(error: BackendError) -> Response:

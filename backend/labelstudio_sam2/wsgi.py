@@ -14,6 +14,9 @@ from typing import Any
 
 from flask import Flask
 from gunicorn.app.base import BaseApplication
+from gunicorn.http.body import Body
+from gunicorn.http.errors import ParseException
+from gunicorn.http.message import Request
 from gunicorn.workers.gthread import ThreadWorker
 
 from labelstudio_sam2.app import READINESS, build_app
@@ -80,6 +83,26 @@ class Client(socket.socket):
         self.setsockopt(socket.SOL_SOCKET, option, struct.pack("ll", *divmod(microseconds, 1_000_000)))
 
 
+class FramedBody(Body):  # type: ignore[misc]
+    """A request's body as WSGI promises it: what cannot be read is an `OSError`, whichever way it is broken."""
+
+    def _read_reader(self, size: int) -> bytes:
+        try:
+            data: bytes = super()._read_reader(size)
+        except ParseException as error:
+            raise OSError(errno.EBADMSG, str(error)) from None
+        return data
+
+
+class FramedRequest(Request):  # type: ignore[misc]
+    """A request whose body may be framed in any way."""
+
+    def set_body_reader(self) -> None:
+        """Prepare to read the body, when the head has been read."""
+        super().set_body_reader()
+        self.body = FramedBody(self.body.reader)
+
+
 class Worker(ThreadWorker):  # type: ignore[misc]
     """gunicorn's threads, for clients that are not trusted to come to an end.
 
@@ -113,6 +136,8 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         """Hand a connection to a thread: a new one, or one on which another request begins."""
         if not isinstance(conn.sock, Client):
             conn.sock = Client(fileno=conn.sock.detach())
+            conn.init()
+            conn.parser.mesg_class = FramedRequest
         conn.sock.expect_request(self.app.settings.request_seconds)
         super().enqueue_req(conn)
 
@@ -135,7 +160,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         except OSError:  # the client is gone
             self._close(conn)
             return
-        conn.sock.setblocking(False)
+        conn.sock.setblocking(False)  # noqa: FBT003  its only parameter, by position only
         conn.timeout = time.monotonic() + LINGER_SECONDS
         self._lingering.append(conn)
         self.poller.register(conn.sock, EVENT_READ, partial(self._forget_what_comes, conn))

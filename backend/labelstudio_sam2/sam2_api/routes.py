@@ -15,6 +15,7 @@ from labelstudio_sam2.errors import (
     ImageTimeoutError,
     ModelUnavailableError,
 )
+from labelstudio_sam2.request_body import read_body
 from labelstudio_sam2.sam2_api.access import Access, bearer_token
 from labelstudio_sam2.sam2_api.openapi import openapi_document
 from labelstudio_sam2.sam2_api.schema import (
@@ -212,9 +213,7 @@ class PlainPaths:
 def _asked(wanted: type[R], access: Access) -> R:
     """Read the current request's body and check who sent it."""
     g.work = "api"
-    body = request.get_data(cache=False)
-    request.stream.read(1)  # werkzeug cuts a streamed body at the limit; only asking for more raises its 413
-    asked = decode(body, wanted)
+    asked = decode(read_body(), wanted)
     access.check([asked.api_key, *_keys_outside_the_body()])
     return asked
 
