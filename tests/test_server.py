@@ -90,6 +90,29 @@ def test_clients_that_do_not_hang_up_keep_nobody_waiting(
         assert [line for line in backend.log() if line["level"] == "ERROR"] == []
 
 
+def test_strangers_do_not_take_the_places_of_those_who_are_let_in(
+    start_backend: Callable[..., AbstractContextManager[Any]],
+) -> None:
+    begun = b"POST /sam2/embed_image HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n{"
+    password = {"Authorization": "Basic c2FtOnNlY3JldA=="}
+    with (
+        start_backend(THREADS="4", API_KEY="key", BASIC_AUTH_USER="sam", BASIC_AUTH_PASS="secret") as backend,
+        ExitStack() as sockets,
+    ):
+        for _ in range(6):  # two more than may be read at once
+            sockets.enter_context(_connection(backend)).sendall(begun)
+
+        while (one_more := _post(backend, "/sam2/embed_image", {"image": "aaaa"}))[1] != "busy":
+            assert one_more == (401, "unauthorized")  # they are not all there yet
+        label_studio = _post(backend, "/predict", {}, password)
+        program = _post(backend, "/sam2/embed_image?api_key=key", {"image_id": "x"})
+
+        assert one_more == (503, "busy")
+        assert label_studio == (422, "bad_request")
+        assert program == (400, "bad_request")
+        assert _is_well(backend)
+
+
 def test_prometheus_is_told_of_the_clicks_and_every_line_of_a_click_has_its_id(
     start_backend: Callable[..., AbstractContextManager[Any]], picture_server: Any
 ) -> None:
@@ -146,6 +169,15 @@ def _ready(connection: http.client.HTTPConnection) -> tuple[int, str]:
     connection.request("GET", "/ready")
     answer = connection.getresponse()
     return answer.status, json.load(answer).get("detail", "")
+
+
+def _post(backend: Any, path: str, body: Any, headers: dict[str, str] | None = None) -> tuple[int, str]:
+    request = urllib.request.Request(f"{backend.url}{path}", json.dumps(body).encode(), headers or {})
+    try:
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return answer.status, ""
+    except urllib.error.HTTPError as error:
+        return error.code, json.load(error)["error"]
 
 
 def _connection(backend: Any) -> socket.socket:

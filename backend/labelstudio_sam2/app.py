@@ -3,7 +3,6 @@
 import base64
 import hmac
 import logging
-import threading
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from flask import Flask, Response, g, jsonify, request
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
-from labelstudio_sam2.errors import ApiKeyError, BackendError, BusyError, TooLargeError, UnauthorizedError
+from labelstudio_sam2.errors import ApiKeyError, BackendError, TooLargeError, UnauthorizedError
 from labelstudio_sam2.images.decode import ImageLimits
 from labelstudio_sam2.images.source import ImageSource
 from labelstudio_sam2.labelstudio.assistant import Assistant
@@ -27,6 +26,7 @@ from labelstudio_sam2.ops.metrics import Metrics
 from labelstudio_sam2.ops.readiness import ModelState, Readiness
 from labelstudio_sam2.ops.requests import follow_requests
 from labelstudio_sam2.ops.routes import ops_routes
+from labelstudio_sam2.places import Places
 from labelstudio_sam2.sam2_api import routes as sam2_api
 from labelstudio_sam2.sam2_api.access import Access
 from labelstudio_sam2.sam2_api.inputs import ImageInputs
@@ -146,10 +146,11 @@ def create_app(
         app.before_request(_basic_auth(settings.basic_auth_user, settings.basic_auth_pass.get_secret_value()))
     app.register_blueprint(ops_routes(metrics))
     app.register_blueprint(label_studio_routes(assistant, readiness))
-    app.register_blueprint(sam2_api.sam2_routes(models, readiness, access, version=version("labelstudio-sam2")))
+    places = Places(settings.threads - FREE_THREADS)
+    app.register_blueprint(sam2_api.sam2_routes(models, readiness, access, places, version=versions["version"]))
     app.wsgi_app = sam2_api.PlainPaths(app.wsgi_app, _paths_of(app, sam2_api.BLUEPRINT))  # type: ignore[method-assign]
     _serve_errors(app)
-    _leave_threads_free(app, settings.threads - FREE_THREADS)  # last: strangers are refused before they take a place
+    _take_places(app, places)  # last: who is refused without a look at the body takes none
     return app
 
 
@@ -270,23 +271,13 @@ def _error_response(error: BackendError) -> Response:
     return response
 
 
-def _leave_threads_free(app: Flask, places: int) -> None:
-    """Refuse the request that would take the last threads from health checks."""
-    free = threading.BoundedSemaphore(places)
-
+def _take_places(app: Flask, places: Places) -> None:
     def take_place() -> None:
-        if request.method != "POST" or request.path in QUICK_PATHS:
-            return
-        if not free.acquire(blocking=False):
-            raise BusyError(f"{places} requests are being served already")
-        g.has_place = True
-
-    def give_place_back(_: BaseException | None) -> None:
-        if g.pop("has_place", False):
-            free.release()
+        if request.method == "POST" and request.path not in QUICK_PATHS and not g.get("is_unknown"):
+            places.take()
 
     app.before_request(take_place)
-    app.teardown_request(give_place_back)
+    places.init_app(app)
 
 
 def _basic_auth(user: str, password: str) -> Callable[[], None]:

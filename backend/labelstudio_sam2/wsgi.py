@@ -24,6 +24,7 @@ from labelstudio_sam2.errors import BusyError
 from labelstudio_sam2.ops.logging import configure_logging, gunicorn_log_config
 from labelstudio_sam2.ops.memory import reuse_freed_memory
 from labelstudio_sam2.ops.restart import Restart
+from labelstudio_sam2.places import STRANGERS
 from labelstudio_sam2.settings import Settings, SettingsError
 
 logger = logging.getLogger(__name__)
@@ -196,7 +197,7 @@ class Server(BaseApplication):  # type: ignore[misc]
             "bind": f"{host}:{self.settings.port}",
             "workers": 1,
             "worker_class": Worker,
-            "threads": self.settings.threads,
+            "threads": self.settings.threads + (STRANGERS if self.settings.api_key else 0),
             "preload_app": False,  # CUDA in the master would break the forked worker
             "max_requests": 0,  # a new worker would load the model again
             "timeout": 120,
