@@ -266,8 +266,9 @@ def _error_response(error: BackendError) -> Response:
     if status == 401:
         scheme = "Bearer" if isinstance(error, ApiKeyError) else "Basic"
         response.headers["WWW-Authenticate"] = f'{scheme} realm="labelstudio-sam2"'
-    if status == 503 and request.method == "POST":
-        response.headers["Retry-After"] = "1"  # never on GET /health: Label Studio would sleep in its web worker
+    if error.retry_seconds is not None and request.method == "POST":
+        # never on GET /health: Label Studio would sleep in its web worker
+        response.headers["Retry-After"] = str(error.retry_seconds)
     return response
 
 

@@ -10,12 +10,7 @@ from urllib.parse import parse_qsl
 import msgspec
 from flask import Blueprint, Response, g, jsonify, request
 
-from labelstudio_sam2.errors import (
-    BackendError,
-    GpuMemoryError,
-    ImageTimeoutError,
-    ModelUnavailableError,
-)
+from labelstudio_sam2.errors import BackendError, ImageTimeoutError
 from labelstudio_sam2.places import Places
 from labelstudio_sam2.request_body import read_body
 from labelstudio_sam2.sam2_api.access import Access, bearer_token
@@ -44,9 +39,6 @@ BLUEPRINT = "sam2_api"
 OPEN_PATHS = frozenset({"/healthz", "/readiness", "/info", "/openapi.json"})
 """Served without credentials: probes and `get_server_info` come without them, and nothing is given away."""
 
-_LASTING = (ModelUnavailableError, GpuMemoryError)
-"""What is no better a second later."""
-
 
 class Readiness(Protocol):
     """Tells whether the served model can be asked."""
@@ -70,7 +62,7 @@ def status_of(error: BackendError) -> int:
         return error.status
     if error.status == 422:
         return 400
-    if isinstance(error, _LASTING):
+    if error.status == 503 and error.retry_seconds is None:
         return 500
     return 502 if isinstance(error, ImageTimeoutError) else error.status
 
