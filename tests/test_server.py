@@ -7,7 +7,7 @@ import socket
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, closing
 from functools import partial
@@ -45,16 +45,61 @@ def test_health_is_answered_while_clicks_wait_and_one_click_too_many_is_refused(
             ]
 
 
-def test_clients_that_fall_silent_do_not_keep_the_server_from_others(
-    start_backend: Callable[..., AbstractContextManager[Any]],
-) -> None:
-    with start_backend(THREADS="4") as backend, ExitStack() as sockets:
-        for begun in (b"POST /pre", b"POST /webhook HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n{") * 4:
-            client = sockets.enter_context(socket.create_connection(("127.0.0.1", int(backend.url.rpartition(":")[2]))))
-            client.sendall(begun)
+GET = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"
+POST = b"POST %s HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n{"
 
-        with urllib.request.urlopen(f"{backend.url}/health", timeout=60) as health:
-            assert health.status == 200
+
+@pytest.fixture(scope="module")
+def guarded(start_backend: Callable[..., AbstractContextManager[Any]]) -> Iterator[Any]:
+    """A server with few threads and Basic auth, to be kept waiting by strangers."""
+    with start_backend(THREADS="4", BASIC_AUTH_USER="sam", BASIC_AUTH_PASS="secret") as backend:
+        yield backend
+
+
+@pytest.mark.parametrize(
+    ("clients", "begun"),
+    [
+        pytest.param(300, b"", id="before the first byte"),
+        pytest.param(60, b"POST /pre", id="in the first line"),
+        pytest.param(60, b"GET / HTTP/1.1\r\nHost: x\r\n", id="in the headers"),
+        pytest.param(60, GET + GET[:9], id="in another request behind a whole one"),
+        pytest.param(60, POST % b"/predict", id="in a body that is refused"),
+        pytest.param(60, POST % b"/webhook", id="in a body that nobody needs"),
+    ],
+)
+def test_clients_that_fall_silent_keep_nobody_waiting(guarded: Any, clients: int, begun: bytes) -> None:
+    with ExitStack() as sockets:
+        for _ in range(clients):
+            sockets.enter_context(_connection(guarded)).sendall(begun)
+
+        assert _is_well(guarded)
+    assert _is_well(guarded)
+    assert [line for line in guarded.log() if line["level"] in {"ERROR", "CRITICAL"}] == []
+
+
+def test_who_is_refused_while_still_sending_gets_the_answer(guarded: Any) -> None:
+    assert _post(guarded, "/predict", "x" * 12_000_000) == (401, "unauthorized")
+
+
+def test_requests_in_pieces_and_behind_one_another_are_all_answered(guarded: Any) -> None:
+    with closing(_connection(guarded)) as client:
+        for byte in GET * 2:
+            client.sendall(bytes([byte]))
+
+        received = b""
+        while received.count(b"HTTP/1.1 200 OK") < 2:
+            more = client.recv(65_536)
+            assert more, received
+            received += more
+
+
+def test_a_head_that_is_too_long_is_refused(guarded: Any) -> None:
+    with closing(_connection(guarded)) as client:
+        client.sendall(b"GET /health HTTP/1.1\r\n" + b"X-Long: x\r\n" * 8_000)
+
+        answer = http.client.HTTPResponse(client)
+        answer.begin()
+        assert answer.status == 431
 
 
 @pytest.mark.parametrize(
@@ -76,6 +121,38 @@ def test_clients_that_send_a_byte_now_and_then_do_not_keep_the_server_from_other
         assert clients == []
         with urllib.request.urlopen(f"{backend.url}/health", timeout=60) as health:
             assert health.status == 200
+
+
+def test_clients_that_do_not_hang_up_keep_nobody_waiting(
+    start_backend: Callable[..., AbstractContextManager[Any]],
+) -> None:
+    with start_backend() as backend, ExitStack() as sockets:
+        for _ in range(70):
+            client = sockets.enter_context(_connection(backend))
+            client.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")  # and keeps it open
+
+        assert _is_well(backend)
+        assert [line for line in backend.log() if line["level"] == "ERROR"] == []
+
+
+def test_strangers_do_not_take_the_places_of_those_who_are_let_in(
+    start_backend: Callable[..., AbstractContextManager[Any]], until: Callable[..., None]
+) -> None:
+    password = {"Authorization": "Basic c2FtOnNlY3JldA=="}
+    with (
+        start_backend(THREADS="4", API_KEY="key", BASIC_AUTH_USER="sam", BASIC_AUTH_PASS="secret") as backend,
+        ExitStack() as sockets,
+    ):
+        for _ in range(6):  # two more than may be read at once
+            sockets.enter_context(_connection(backend)).sendall(POST % b"/sam2/embed_image")
+
+        until(lambda: _post(backend, "/sam2/embed_image", {"image": "aaaa"}) == (503, "busy"))
+        label_studio = _post(backend, "/predict", {}, password)
+        program = _post(backend, "/sam2/embed_image?api_key=key", {"image_id": "x"})
+
+        assert label_studio == (422, "bad_request")
+        assert program == (400, "bad_request")
+        assert _is_well(backend)
 
 
 def test_prometheus_is_told_of_the_clicks_and_every_line_of_a_click_has_its_id(
@@ -134,6 +211,26 @@ def _ready(connection: http.client.HTTPConnection) -> tuple[int, str]:
     connection.request("GET", "/ready")
     answer = connection.getresponse()
     return answer.status, json.load(answer).get("detail", "")
+
+
+def _post(backend: Any, path: str, body: Any, headers: dict[str, str] | None = None) -> tuple[int, str]:
+    request = urllib.request.Request(f"{backend.url}{path}", json.dumps(body).encode(), headers or {})
+    try:
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return answer.status, ""
+    except urllib.error.HTTPError as error:
+        return error.code, json.load(error)["error"]
+
+
+def _connection(backend: Any) -> socket.socket:
+    host, _, port = backend.url.removeprefix("http://").partition(":")
+    return socket.create_connection((host, int(port)), timeout=60)
+
+
+def _is_well(backend: Any) -> bool:
+    """Ask for `/health`, which is promised within a second: after five the server waits, and is not merely slow."""
+    with urllib.request.urlopen(f"{backend.url}/health", timeout=5) as health:
+        return bool(health.status == 200)
 
 
 def _takes_another_byte(client: socket.socket) -> bool:

@@ -3,7 +3,6 @@
 import base64
 import hmac
 import logging
-import threading
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
@@ -16,7 +15,7 @@ from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
 from labelstudio_sam2.doctor.examination import Wishes, examine
 from labelstudio_sam2.doctor.on_demand import Examinations
-from labelstudio_sam2.errors import ApiKeyError, BackendError, BusyError, TooLargeError, UnauthorizedError
+from labelstudio_sam2.errors import ApiKeyError, BackendError, TooLargeError, UnauthorizedError
 from labelstudio_sam2.images.decode import ImageLimits
 from labelstudio_sam2.images.source import ImageSource
 from labelstudio_sam2.labelstudio.assistant import Assistant
@@ -30,6 +29,7 @@ from labelstudio_sam2.ops.readiness import ModelState, Readiness
 from labelstudio_sam2.ops.recent_errors import RecentErrors
 from labelstudio_sam2.ops.requests import follow_requests
 from labelstudio_sam2.ops.routes import ops_routes
+from labelstudio_sam2.places import Places
 from labelstudio_sam2.sam2_api import routes as sam2_api
 from labelstudio_sam2.sam2_api.access import Access
 from labelstudio_sam2.sam2_api.inputs import ImageInputs
@@ -162,10 +162,11 @@ def create_app(
         )
     )
     app.register_blueprint(label_studio_routes(assistant, readiness))
-    app.register_blueprint(sam2_api.sam2_routes(models, readiness, access, version=version("labelstudio-sam2")))
+    places = Places(settings.threads - FREE_THREADS)
+    app.register_blueprint(sam2_api.sam2_routes(models, readiness, access, places, version=versions["version"]))
     app.wsgi_app = sam2_api.PlainPaths(app.wsgi_app, _paths_of(app, sam2_api.BLUEPRINT))  # type: ignore[method-assign]
     _serve_errors(app)
-    _leave_threads_free(app, settings.threads - FREE_THREADS)  # last: strangers are refused before they take a place
+    _take_places(app, places)  # last: who is refused without a look at the body takes none
     return app
 
 
@@ -260,7 +261,6 @@ def _serve_errors(app: Flask) -> None:
     @app.errorhandler(RequestEntityTooLarge)
     def answer_too_large(_: RequestEntityTooLarge) -> Response:
         megabytes = app.config["MAX_CONTENT_LENGTH"] // 1_000_000
-        _drain(4 * app.config["MAX_CONTENT_LENGTH"])
         return answer_error(TooLargeError(f"the body is larger than {megabytes} MB"))
 
     @app.errorhandler(HTTPException)
@@ -278,13 +278,6 @@ def _serve_errors(app: Flask) -> None:
         return _error_response(BackendError(f"see the log for request {g.request_id}"))
 
 
-def _drain(max_bytes: int) -> None:
-    """Read and forget what the client still sends: one that cannot finish writing never reads its answer."""
-    stream = request.environ["wsgi.input"]
-    while max_bytes > 0 and (chunk := stream.read(65_536)):
-        max_bytes -= len(chunk)
-
-
 def _error_response(error: BackendError) -> Response:
     g.error, g.reason = error.code, error.reason
     detail = error.reason if g.get("is_stranger") else str(error)  # paths and texts are for those who may know
@@ -295,28 +288,19 @@ def _error_response(error: BackendError) -> Response:
     if status == 401:
         scheme = "Bearer" if isinstance(error, ApiKeyError) else "Basic"
         response.headers["WWW-Authenticate"] = f'{scheme} realm="labelstudio-sam2"'
-    if status == 503 and request.method == "POST":
-        response.headers["Retry-After"] = "1"  # never on GET /health: Label Studio would sleep in its web worker
+    if error.retry_seconds is not None and request.method == "POST":
+        # never on GET /health: Label Studio would sleep in its web worker
+        response.headers["Retry-After"] = str(error.retry_seconds)
     return response
 
 
-def _leave_threads_free(app: Flask, places: int) -> None:
-    """Refuse the request that would take the last threads from health checks."""
-    free = threading.BoundedSemaphore(places)
-
+def _take_places(app: Flask, places: Places) -> None:
     def take_place() -> None:
-        if request.method != "POST" or request.path in QUICK_PATHS:
-            return
-        if not free.acquire(blocking=False):
-            raise BusyError(f"{places} requests are being served already")
-        g.has_place = True
-
-    def give_place_back(_: BaseException | None) -> None:
-        if g.pop("has_place", False):
-            free.release()
+        if request.method == "POST" and request.path not in QUICK_PATHS and not g.get("is_unknown"):
+            places.take()
 
     app.before_request(take_place)
-    app.teardown_request(give_place_back)
+    places.init_app(app)
 
 
 def _basic_auth(user: str, password: str) -> Callable[[], None]:

@@ -14,6 +14,8 @@ class BackendError(Exception):
     code: ClassVar[str] = "internal"
     status: ClassVar[int] = 500
     reason: ClassVar[str] = "Internal error"
+    retry_seconds: ClassVar[int | None] = None
+    """When the same request may well be served; None where it is no better then."""
 
 
 class BadJsonError(BackendError):
@@ -162,6 +164,7 @@ class BusyError(BackendError):
     code = "busy"
     status = 503
     reason = "Server is busy, try again"
+    retry_seconds = 1
 
 
 class ModelLoadingError(BackendError):
@@ -170,6 +173,7 @@ class ModelLoadingError(BackendError):
     code = "loading"
     status = 503
     reason = "Model is still loading"
+    retry_seconds = 1
 
 
 class ModelUnavailableError(BackendError):
@@ -194,3 +198,4 @@ class DeviceLostError(BackendError):
     code = "device_lost"
     status = 503
     reason = "GPU failed, the server is starting again"
+    retry_seconds = 30  # by then another process has begun: one that is young stays that long

@@ -1,10 +1,7 @@
 """Serving it: one gunicorn worker with threads, because one process owns the device."""
 
-import errno
 import logging
 import socket
-import struct
-import time
 from ipaddress import ip_address
 from typing import Any
 
@@ -13,56 +10,45 @@ from gunicorn.app.base import BaseApplication
 from gunicorn.workers.gthread import ThreadWorker
 
 from labelstudio_sam2.app import READINESS, build_app
+from labelstudio_sam2.connections import Client, FramedRequest, Waiting
 from labelstudio_sam2.errors import BusyError
 from labelstudio_sam2.ops.logging import configure_logging, gunicorn_log_config
 from labelstudio_sam2.ops.memory import reuse_freed_memory
 from labelstudio_sam2.ops.restart import Restart
+from labelstudio_sam2.places import STRANGERS
 from labelstudio_sam2.settings import Settings, SettingsError
 
 logger = logging.getLogger(__name__)
 
-READ_SECONDS = 10
-"""How long a client may keep silent in the middle of a request. Label Studio sends from the same network."""
-
-
-class Client(socket.socket):
-    """A client's connection, with an end to waiting for one that stops sending, stops reading or takes for ever.
-
-    The limits are the kernel's: gunicorn sets Python's own to none each time.
-    """
-
-    read_until = 0.0
-    """On the monotonic clock, when the request that comes in must be here."""
-
-    def expect_request(self, seconds: float) -> None:
-        """Give the next request its time: a byte now and then must not hold a thread for ever."""
-        self.read_until = time.monotonic() + seconds
-        self._set(socket.SO_SNDTIMEO, READ_SECONDS)
-
-    def recv(self, *arguments: int) -> bytes:
-        """Read what is there, or wait for some.
-
-        Raises:
-            ConnectionResetError: The request took too long to come in.
-            BlockingIOError: The client kept silent for too long.
-        """
-        left = self.read_until - time.monotonic()
-        if left <= 0:
-            raise ConnectionResetError(errno.ECONNRESET, "the request took too long to come in")
-        self._set(socket.SO_RCVTIMEO, min(left, READ_SECONDS))
-        return super().recv(*arguments)
-
-    def _set(self, option: int, seconds: float) -> None:
-        microseconds = max(int(seconds * 1e6), 1)  # the kernel's 0 is no limit
-        self.setsockopt(socket.SOL_SOCKET, option, struct.pack("ll", *divmod(microseconds, 1_000_000)))
+HEAD_SECONDS = 5
+"""How long a client may take to send a request's head, from its first moment on: Label Studio sends it in one piece."""
+MOST_HEADS = 256
+"""Connections on which a head is awaited at once."""
+LINGER_SECONDS = 5
+"""How long a client that was answered may take to hang up, and to send what nobody reads."""
+MOST_LINGERING = 64
+"""Connections at once that are kept for that."""
+MOST_KEPT = 128
+"""Connections at once that wait for another request."""
 
 
 class Worker(ThreadWorker):  # type: ignore[misc]
-    """gunicorn's threads, for clients that are not trusted to come to an end.
+    """gunicorn's threads, for whole requests only.
+
+    gunicorn's own worker gives a thread to whoever connects, and waits for clients to hang up in the one thread that
+    takes connections. Here both wait in the poller: for a request's head, and for the end of an answered connection,
+    since an answer is lost where the connection is cut while the client still sends. Threads read bodies, serve and
+    answer.
 
     While it shuts down `/ready` says so to whoever still has a connection. The port is left at once, so that who comes
     then is refused and need not wait for nothing.
     """
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.max_keepalived = MOST_KEPT
+        self._beginning = Waiting(self, seconds=HEAD_SECONDS, most=MOST_HEADS)
+        self._lingering = Waiting(self, seconds=LINGER_SECONDS, most=MOST_LINGERING)
 
     def handle_exit(self, sig: int, frame: Any) -> None:
         """Begin to shut down, at a signal."""
@@ -79,11 +65,47 @@ class Worker(ThreadWorker):  # type: ignore[misc]
                 listener.close()
 
     def enqueue_req(self, conn: Any) -> None:
-        """Hand a connection to a thread: a new one, or one on which another request begins."""
+        """Wait for a request's head: on a new connection, or on one where another request begins."""
         if not isinstance(conn.sock, Client):
             conn.sock = Client(fileno=conn.sock.detach())
-        conn.sock.expect_request(self.app.settings.request_seconds)
-        super().enqueue_req(conn)
+            conn.init()
+            conn.parser.mesg_class = FramedRequest
+        conn.sock.expect_head(conn.parser.unreader.take_buffered())
+        self._beginning.begin(conn, self._read_head)
+        self._serve_if_begun(conn)
+
+    def handle_request(self, req: Any, conn: Any) -> Any:
+        """Serve a request, in a thread, when its head is parsed."""
+        conn.sock.expect_body(self.app.settings.request_seconds)
+        return super().handle_request(req, conn)
+
+    def finish_request(self, conn: Any, fs: Any) -> None:
+        """Go on with a connection after a request: to the next one, or to its end."""
+        if not fs.cancelled() and (fs.exception() is not None or fs.result()):
+            super().finish_request(conn, fs)
+            return
+        try:
+            conn.sock.shutdown(socket.SHUT_WR)
+        except OSError:  # the client is gone
+            self.nr_conns -= 1
+            conn.close()
+        else:
+            self._lingering.begin(conn, lambda conn: conn.sock.skip())
+
+    def murder_pending(self) -> None:
+        """Close the connections that wait too long; the base class's loop calls this once a second or more often."""
+        self._beginning.close_late()
+        self._lingering.close_late()
+
+    def _read_head(self, conn: Any) -> None:
+        conn.sock.read_head()
+        self._serve_if_begun(conn)
+
+    def _serve_if_begun(self, conn: Any) -> None:
+        if conn.sock.has_head:
+            self._beginning.end(conn)
+            conn.parser.unreader.unread(conn.sock.head)
+            super().enqueue_req(conn)
 
 
 class Server(BaseApplication):  # type: ignore[misc]
@@ -100,7 +122,7 @@ class Server(BaseApplication):  # type: ignore[misc]
             "bind": f"{host}:{self.settings.port}",
             "workers": 1,
             "worker_class": Worker,
-            "threads": self.settings.threads,
+            "threads": self.settings.threads + (STRANGERS if self.settings.api_key else 0),
             "preload_app": False,  # CUDA in the master would break the forked worker
             "max_requests": 0,  # a new worker would load the model again
             "timeout": 120,

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from labelstudio_sam2.errors import DeviceLostError
 from labelstudio_sam2.ops.restart import FAREWELL_SECONDS, SHORTEST_LIFE_SECONDS, Restart
 
 if TYPE_CHECKING:
@@ -35,3 +36,7 @@ def test_a_worker_ends_at_once_unless_it_is_young_and_in_any_case_soon_after(
     assert done == ["end", "at last"]
     (record,) = caplog.records
     assert (record.levelname, vars(record)["reason"]) == ("CRITICAL", "CUDA error: unspecified launch failure")
+
+
+def test_who_met_a_lost_gpu_is_asked_to_come_back_when_the_youngest_worker_has_ended() -> None:
+    assert DeviceLostError.retry_seconds == SHORTEST_LIFE_SECONDS

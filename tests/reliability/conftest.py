@@ -3,6 +3,7 @@
 import http.client
 import io
 import json
+import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -83,11 +84,26 @@ def ask_server(url: str, body: bytes, path: str = "/predict") -> Answer:
     connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=120)
     try:
         connection.request("POST", path, body, {"Content-Type": "application/json"})
-        response = connection.getresponse()
-        headers = {name.lower(): value for name, value in response.getheaders()}
-        return Answer(response.status, response.reason, headers, json.load(response))
+        return _answer(connection.getresponse())
     finally:
         connection.close()
+
+
+def send_to_server(url: str, request: bytes, *, hang_up: bool = False) -> Answer:
+    """Send bytes to a server that listens, whatever they are; to hang up is to say that no more will come."""
+    where = urlsplit(url)
+    with socket.create_connection((where.hostname or "", where.port or 0), timeout=120) as client:
+        client.sendall(request)
+        if hang_up:
+            client.shutdown(socket.SHUT_WR)
+        response = http.client.HTTPResponse(client)
+        response.begin()
+        return _answer(response)
+
+
+def _answer(response: http.client.HTTPResponse) -> Answer:
+    headers = {name.lower(): value for name, value in response.getheaders()}
+    return Answer(response.status, response.reason, headers, json.load(response))
 
 
 def click_body(
@@ -124,6 +140,11 @@ def picture(width: int = 8, height: int = 6, kind: str = "PNG", value: int = 90)
 @pytest.fixture(scope="session", name="ask_server")
 def ask_server_fixture() -> Callable[..., Answer]:
     return ask_server
+
+
+@pytest.fixture(scope="session", name="send_to_server")
+def send_to_server_fixture() -> Callable[..., Answer]:
+    return send_to_server
 
 
 @pytest.fixture(scope="session", name="click_body")

@@ -48,6 +48,9 @@ REASONS = {
 }
 """By code and status, every reason there is: fixed, ASCII, and an operator's to act on."""
 
+RETRY_AFTER = {"busy": "1", "loading": "1", "device_lost": "30"}
+"""By code, the seconds after which it is worth trying again; there is no point in that for any other."""
+
 SENT = "Zaphod"
 """In each request somewhere: no reason and no header may repeat it."""
 DEEP = 100_000
@@ -62,7 +65,7 @@ def check(answer: Any, code: str, reason: str) -> None:
     assert SENT not in answer.reason + str(answer.headers)
     assert answer.headers["content-type"] == "application/json"
     assert len(answer.json["request_id"]) == 12
-    assert ("retry-after" in answer.headers) == (status == 503)
+    assert answer.headers.get("retry-after") == RETRY_AFTER.get(code)
 
 
 @pytest.fixture(scope="module")
@@ -117,6 +120,53 @@ def test_there_is_no_other_row() -> None:
 )
 def test_bad_json_400(ask: Callable[[bytes], Any], body: bytes) -> None:
     check(ask(body), "bad_json", "Request body is not valid JSON")
+
+
+CHUNKED = b"Transfer-Encoding: chunked"
+
+
+@pytest.mark.parametrize("path", ["/predict", "/sam2/embed_image"])
+@pytest.mark.parametrize(
+    ("header", "body", "hang_up"),
+    [
+        pytest.param(CHUNKED, b"Zaphod\r\n", False, id="chunk of no size"),
+        pytest.param(CHUNKED, b"-2\r\n{}\r\n0\r\n\r\n", False, id="chunk of a negative size"),
+        pytest.param(CHUNKED, b"1" * 20_000, False, id="chunk size without an end"),
+        pytest.param(CHUNKED, b"2\r\n{Zaphod}\r\n0\r\n\r\n", False, id="chunk longer than its size"),
+        pytest.param(CHUNKED, b"2;\rx\r\n{}\r\n0\r\n\r\n", False, id="bad extension"),
+        pytest.param(CHUNKED, b"2\r\n{}\r\n0\r\nZaphod\r\n\r\n", False, id="bad trailer"),
+        pytest.param(CHUNKED, b"2\r\n{}\r\n0\r\nX: " + b"x" * 2_000_000, False, id="trailer without an end"),
+        pytest.param(CHUNKED, b"FFFFFFFF\r\n{", True, id="chunk cut"),
+        pytest.param(CHUNKED, b"FFFFFFFF\r\n{", False, id="chunk stalled"),
+        pytest.param(b"Content-Length: 1000", b'{"Zaphod":', True, id="cut"),
+        pytest.param(b"Content-Length: 1000", b'{"Zaphod":', False, id="stalled"),
+    ],
+)
+def test_bad_json_400_of_a_body_that_does_not_come_to_its_end(
+    ask: Callable[[bytes], Any],
+    server: str,
+    send_to_server: Callable[..., Any],
+    path: str,
+    header: bytes,
+    body: bytes,
+    hang_up: bool,  # noqa: FBT001  a column of the table
+) -> None:
+    head = b"POST " + path.encode() + b" HTTP/1.1\r\nHost: x\r\n" + header + b"\r\n\r\n"
+
+    answer = send_to_server(server, head + body, hang_up=hang_up)
+
+    check(answer, "bad_json", "Request body is not valid JSON")
+    assert ask(b"{}").code == "bad_request"  # and `ask` asks again for a mask
+
+
+def test_too_large_413_of_a_body_that_is_broken_beyond_the_limit(
+    server: str, send_to_server: Callable[..., Any]
+) -> None:
+    head = b"POST /predict HTTP/1.1\r\nHost: x\r\n" + CHUNKED + b"\r\n\r\n"
+
+    answer = send_to_server(server, head + b"1312D00\r\n" + b" " * 20_000_000 + b"Zaphod\r\n")
+
+    check(answer, "too_large", "Request is too large")
 
 
 def test_too_large_413(ask: Callable[[bytes], Any]) -> None:
@@ -298,7 +348,6 @@ def test_busy_503(
             thread.join()
 
     check(answer, "busy", "Server is busy, try again")
-    assert answer.headers["retry-after"] == "1"
     assert health.status == 200
 
 

@@ -5,6 +5,7 @@ import io
 import json
 import logging
 import pickle
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.parse import quote
@@ -665,6 +666,39 @@ def test_strangers_are_refused_before_their_body_is_read_and_take_no_place(
     client = make_nano_app(**keys, **passwords).test_client()
 
     assert post_unread(client, path, headers, query) == (401, "unauthorized")
+
+
+def test_a_key_in_the_body_gets_a_place_like_any_other_once_it_is_read(make_nano_app: Callable[..., Flask]) -> None:
+    app = make_nano_app(api_key=KEY, threads=4)  # so there are two places
+    begun, over = threading.Semaphore(0), threading.Event()
+    answers: list[tuple[int, str]] = []
+
+    class Slow(io.BytesIO):
+        def readinto(self, buffer: Any, /) -> int:
+            begun.release()
+            assert over.wait(60)
+            return super().readinto(buffer)
+
+    def post(body: Any, headers: dict[str, str]) -> tuple[int, str]:
+        answer = app.test_client().post(EMBED, headers=headers, **body)
+        return answer.status_code, answer.get_json()["error"]
+
+    def post_slowly() -> None:
+        answers.append(post({"input_stream": Slow(b"{}"), "content_length": 2}, bearer(KEY)))
+
+    known = [threading.Thread(target=post_slowly) for _ in range(2)]
+    for thread in known:
+        thread.start()
+        begun.acquire(timeout=60)
+    by_body, by_nobody = (post({"json": {"image_id": "x", **keys}}, {}) for keys in ({"api_key": KEY}, {}))
+    over.set()
+    for thread in known:
+        thread.join()
+
+    assert by_body == (503, "busy")
+    assert by_nobody == (401, "unauthorized")
+    assert answers == [(400, "bad_request")] * 2
+    assert post({"json": {"image_id": "x", "api_key": KEY}}, {}) == (400, "bad_request")
 
 
 @pytest.mark.parametrize(

@@ -2,10 +2,11 @@
 
 from typing import Protocol
 
-from flask import Blueprint, Response, g, jsonify, request
+from flask import Blueprint, Response, g, jsonify
 
 from labelstudio_sam2.labelstudio.assistant import Assistant
 from labelstudio_sam2.labelstudio.wire import decode_predict_request, encode_answer
+from labelstudio_sam2.request_body import read_body
 from labelstudio_sam2.stages import stage
 
 
@@ -51,9 +52,7 @@ def label_studio_routes(assistant: Assistant, readiness: Readiness) -> Blueprint
 
     @routes.post("/predict")
     def predict() -> Response:
-        body = request.get_data(cache=False)
-        request.stream.read(1)  # werkzeug cuts a streamed body at the limit; only asking for more raises its 413
-        asked = decode_predict_request(body)
+        asked = decode_predict_request(read_body())
         g.work = "click" if asked.is_click else "open"
         results = assistant.predict(asked)
         with stage("encode"):

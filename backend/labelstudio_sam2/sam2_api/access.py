@@ -23,8 +23,8 @@ class Access:
     api_key: str | None = field(default=None, repr=False)
     is_basic: Callable[[], bool] | None = None
 
-    def check_before_body(self, keys: Iterable[str | None]) -> None:
-        """Do nothing if the current request is let in, or may still be by a key in its body.
+    def check_before_body(self, keys: Iterable[str | None]) -> bool:
+        """Return whether the current request is let in; if not, it may still be by a key in its body.
 
         Args:
             keys: Wherever the request carries one outside its body; a wrong one there is not made good by the body's.
@@ -35,6 +35,8 @@ class Access:
         sent = [key for key in keys if key is not None]
         if self.api_key is None or sent:
             self.check(sent)
+            return True
+        return self.lets_in(())
 
     def lets_in(self, keys: Iterable[str | None]) -> bool:
         """Tell whether `check` does nothing."""

@@ -3,18 +3,16 @@
 import time
 import uuid
 from collections.abc import Iterable
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from urllib.parse import parse_qsl
 
 import msgspec
 from flask import Blueprint, Response, g, jsonify, request
 
-from labelstudio_sam2.errors import (
-    BackendError,
-    GpuMemoryError,
-    ImageTimeoutError,
-    ModelUnavailableError,
-)
+from labelstudio_sam2.errors import BackendError, ImageTimeoutError
+from labelstudio_sam2.places import Places
+from labelstudio_sam2.request_body import read_body
 from labelstudio_sam2.sam2_api.access import Access, bearer_token
 from labelstudio_sam2.sam2_api.openapi import openapi_document
 from labelstudio_sam2.sam2_api.schema import (
@@ -41,9 +39,6 @@ BLUEPRINT = "sam2_api"
 OPEN_PATHS = frozenset({"/healthz", "/readiness", "/info", "/openapi.json"})
 """Served without credentials: probes and `get_server_info` come without them, and nothing is given away."""
 
-_LASTING = (ModelUnavailableError, GpuMemoryError)
-"""What is no better a second later."""
-
 
 class Readiness(Protocol):
     """Tells whether the served model can be asked."""
@@ -67,13 +62,13 @@ def status_of(error: BackendError) -> int:
         return error.status
     if error.status == 422:
         return 400
-    if isinstance(error, _LASTING):
+    if error.status == 503 and error.retry_seconds is None:
         return 500
     return 502 if isinstance(error, ImageTimeoutError) else error.status
 
 
 def sam2_routes(
-    models: "Models[Any, SegmentAnything2]", readiness: Readiness, access: Access, *, version: str
+    models: "Models[Any, SegmentAnything2]", readiness: Readiness, access: Access, places: Places, *, version: str
 ) -> Blueprint:
     """Return the routes of the seed's server.
 
@@ -84,6 +79,8 @@ def sam2_routes(
         models: Which models can be asked.
         readiness: Of the served one.
         access: Who may ask.
+        places: Where a request whose key is in its body has its place; `g.is_unknown` says of the current one that it
+            has none yet.
         version: This package's.
     """
     routes = Blueprint(BLUEPRINT, __name__)
@@ -95,28 +92,28 @@ def sam2_routes(
         if request.path in OPEN_PATHS:
             g.is_stranger = not access.lets_in(_keys_outside_the_body())
         elif request.method == "POST":
-            access.check_before_body(_keys_outside_the_body())
+            g.is_unknown = not access.check_before_body(_keys_outside_the_body())
         else:
             access.check(_keys_outside_the_body())
 
-    _mask_routes(routes, models, access)
-    _model_routes(routes, models, access)
+    _mask_routes(routes, models, access, places)
+    _model_routes(routes, models, access, places)
     _server_routes(routes, readiness, version)
     return routes
 
 
-def _mask_routes(routes: Blueprint, models: "Models[Any, SegmentAnything2]", access: Access) -> None:
+def _mask_routes(routes: Blueprint, models: "Models[Any, SegmentAnything2]", access: Access, places: Places) -> None:
     @routes.post("/sam2/embed_image")
     def embed_image() -> Response:
         started = time.perf_counter()
-        asked = _asked(EmbedRequest, access)
+        asked = _asked(EmbedRequest, access, places)
         _, _, image_id = models.get(asked.model).embed_image(asked.picture, asked.image_id)
         return jsonify(image_id=image_id, time=time.perf_counter() - started)
 
     @routes.post("/sam2/segment_image")
     def segment_image() -> Response:
         started = time.perf_counter()
-        asked = _asked(SegmentRequest, access)
+        asked = _asked(SegmentRequest, access, places)
         prompts, model = asked.one_or_more_prompts, models.get(asked.model)
         if len(prompts) > 1 or asked.format == "binary":  # else the limit of the picture's own size is enough
             _, size_hw, _ = model.embed_image(asked.picture, asked.image_id)
@@ -137,7 +134,7 @@ def _mask_routes(routes: Blueprint, models: "Models[Any, SegmentAnything2]", acc
             return Response(msgspec.json.encode(answer), mimetype="application/json")
 
 
-def _model_routes(routes: Blueprint, models: "Models[Any, SegmentAnything2]", access: Access) -> None:
+def _model_routes(routes: Blueprint, models: "Models[Any, SegmentAnything2]", access: Access, places: Places) -> None:
     def loaded() -> Response:
         return jsonify(
             models=[{"model_id": model_id, "task_type": "unsupervised-segmentation"} for model_id in models.loaded_ids]
@@ -149,12 +146,12 @@ def _model_routes(routes: Blueprint, models: "Models[Any, SegmentAnything2]", ac
 
     @routes.post("/model/add")
     def add() -> Response:
-        models.get(_asked(ModelRequest, access).model_id)
+        models.get(_asked(ModelRequest, access, places).model_id)
         return loaded()
 
     @routes.post("/model/remove")
     def remove() -> Response:
-        models.remove(_asked(ModelRequest, access).model_id)
+        models.remove(_asked(ModelRequest, access, places).model_id)
         return loaded()
 
     @routes.post("/model/clear")
@@ -209,13 +206,13 @@ class PlainPaths:
         return self._app(environ, start_response)
 
 
-def _asked(wanted: type[R], access: Access) -> R:
+def _asked(wanted: type[R], access: Access, places: Places) -> R:
     """Read the current request's body and check who sent it."""
     g.work = "api"
-    body = request.get_data(cache=False)
-    request.stream.read(1)  # werkzeug cuts a streamed body at the limit; only asking for more raises its 413
-    asked = decode(body, wanted)
-    access.check([asked.api_key, *_keys_outside_the_body()])
+    with places.for_a_stranger() if g.is_unknown else nullcontext():
+        asked = decode(read_body(), wanted)
+        access.check([asked.api_key, *_keys_outside_the_body()])
+    places.take()
     return asked
 
 
