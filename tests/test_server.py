@@ -177,8 +177,8 @@ def test_prometheus_is_told_of_the_clicks_and_every_line_of_a_click_has_its_id(
     assert [line["request_id"] for line in log if line["message"] == "embedded a picture"] == ids[:1]
     assert list(next(line["stages_ms"] for line in log if line["message"] == "POST /predict")) == [
         "fetch",
-        "decode",
         "queue",
+        "decode",
         "embed",
         "predict",
         "encode",
