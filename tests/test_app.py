@@ -338,9 +338,11 @@ def test_a_bug_is_an_internal_error_with_a_request_id_and_no_traceback(
 
 
 def test_every_answer_names_its_request_as_its_body_and_its_log_lines_do(
-    client: FlaskClient, pictures: Pictures, caplog: pytest.LogCaptureFixture
+    client: FlaskClient, pictures: Pictures, caplog: pytest.LogCaptureFixture, request: pytest.FixtureRequest
 ) -> None:
-    caplog.handler.addFilter(RedactionFilter())  # it writes the id into each line
+    writes_ids = RedactionFilter()
+    caplog.handler.addFilter(writes_ids)
+    request.addfinalizer(lambda: caplog.handler.removeFilter(writes_ids))  # the handler is every test's
     caplog.set_level(logging.DEBUG, "labelstudio_sam2")
     pictures.error = ImageUnavailableError("502")
 
