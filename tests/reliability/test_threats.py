@@ -93,8 +93,8 @@ def test_token_to_a_wrong_host_by_redirects(
     ready_app: Start, click_body: Body, label_studio: Any, stranger: Any, picture: Picture
 ) -> None:
     label_studio.redirects(UPLOAD, f"{stranger.url}/1")
-    stranger.redirects("/1", f"{label_studio.url}/2", 307)
-    label_studio.redirects("/2", f"{stranger.url}/3", 308)
+    stranger.redirects("/1", f"{label_studio.url}/data/upload/1/2.png", 307)
+    label_studio.redirects("/data/upload/1/2.png", f"{stranger.url}/3", 308)
     stranger.serves("/3", picture())
     app = ready_app(label_studio_api_key=TOKEN, allowed_image_hosts=f"127.0.0.1:{stranger.port}")
 
@@ -121,6 +121,75 @@ def test_token_to_a_wrong_host_over_http_where_label_studio_is_https(
     assert label_studio.tokens == [f"Token {TOKEN}"]  # over what stands for TLS here
     assert app.predict(click_body(plain)).status == 200
     assert label_studio.tokens[1:] == [None]
+
+
+# Token to a wrong path
+
+ACTING = [
+    "/api/projects/1/next",
+    "/api/projects/5/export?exportType=JSON",
+    "/user/logout",
+    "/",
+    "/data/upload/../../api/projects/1/next",
+    "/data/upload/%2e%2e/%2e%2e/api/projects/1/next",
+    "/tasks/7/presign/..%5C..%5C..%5Capi/projects/1/next",
+]
+"""Paths of Label Studio's where a GET with a token does something, or tells what is no picture."""
+
+
+@pytest.mark.parametrize("path", ACTING)
+def test_token_to_a_wrong_path_by_the_address(
+    ready_app: Start, click_body: Body, label_studio: Any, picture: Picture, path: str
+) -> None:
+    label_studio.serves(path, picture())
+    app = ready_app(label_studio_api_key=TOKEN)
+
+    for address in (path, f"{label_studio.url}{path}", f"http://localhost:9{path}"):
+        assert app.predict(click_body(address)).code == "url_refused"
+
+    assert label_studio.seen == []
+
+
+@pytest.mark.parametrize("path", ACTING)
+@pytest.mark.parametrize("who", ["label_studio", "stranger"])
+def test_token_to_a_wrong_path_by_a_redirect(
+    ready_app: Start, click_body: Body, label_studio: Any, stranger: Any, picture: Picture, path: str, who: str
+) -> None:
+    label_studio.serves(path, picture())
+    site = {"label_studio": label_studio, "stranger": stranger}[who]
+    site.redirects(UPLOAD, f"{label_studio.url}{path}")
+    app = ready_app(label_studio_api_key=TOKEN, allowed_image_hosts=f"127.0.0.1:{stranger.port}")
+
+    assert app.predict(click_body(f"{site.url}{UPLOAD}")).code == "url_refused"
+
+    assert [request.target for site in (label_studio, stranger) for request in site.seen] == [UPLOAD]
+
+
+def test_token_to_a_wrong_path_beside_a_label_studio_under_a_path(
+    ready_app: Start, click_body: Body, label_studio: Any, picture: Picture
+) -> None:
+    label_studio.serves(f"/ls{UPLOAD}", picture())
+    label_studio.serves("/data/upload/2/cat.png", picture())
+    label_studio.redirects("/ls/data/upload/1/moved.png", "/data/upload/2/cat.png")
+    app = ready_app(label_studio_url=f"{label_studio.url}/ls", label_studio_api_key=TOKEN)
+
+    assert app.predict(click_body(f"{label_studio.url}/ls{UPLOAD}")).status == 200
+    assert (
+        app.predict(click_body("/data/upload/1/moved.png")).code == "url_refused"
+    )  # what is there is not Label Studio
+    assert [request.target for request in label_studio.seen] == [f"/ls{UPLOAD}", "/ls/data/upload/1/moved.png"]
+
+
+def test_token_to_a_wrong_path_is_not_sent_though_its_host_is_listed(
+    ready_app: Start, click_body: Body, label_studio: Any, picture: Picture
+) -> None:
+    label_studio.serves("/pictures/cat.png", picture())
+    app = ready_app(label_studio_api_key=TOKEN, allowed_image_hosts=f"127.0.0.1:{label_studio.port}")
+
+    assert app.predict(click_body(f"{label_studio.url}/pictures/cat.png")).status == 200
+    assert app.predict(click_body(f"{label_studio.url}{UPLOAD}")).status == 200
+
+    assert label_studio.tokens == [None, f"Token {TOKEN}"]
 
 
 # SSRF
@@ -782,6 +851,7 @@ def test_checkpoint_is_never_named_by_a_request(
 ROOT = Path(__file__).parents[2]
 ROWS = [
     "Token to a wrong host",
+    "Token to a wrong path",
     "SSRF",
     "File read",
     "Bombs",
