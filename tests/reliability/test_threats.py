@@ -3,12 +3,14 @@
 import base64
 import functools
 import hashlib
+import io
 import json
 import logging
 import os
 import pickle
 import re
 import shutil
+import struct
 import threading
 import time
 import urllib.error
@@ -27,6 +29,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 
 import labelstudio_sam2.wsgi
 from labelstudio_sam2.labelstudio.brush_rle import decode_brush_rle
@@ -408,6 +411,50 @@ def test_bomb_in_a_chunk_of_text(peak_growth: Any, click_body: Body, bombed_site
     _, growth = peak_growth(click_body("/data/upload/1/text.png"))
 
     assert growth < MAX_GROWTH
+
+
+def _jpeg_of_scans() -> bytes:
+    """Return 1,000 scans of the picture's last bits: 15 bytes and all of its 3 megapixels each."""
+    file = io.BytesIO()
+    Image.new("L", (2000, 1500), 90).save(file, "JPEG", progressive=True)
+    data = file.getvalue()
+    return data[:-2] + data[data.rindex(b"\xff\xda") : -2] * 1000 + data[-2:]
+
+
+def _jpeg_of_exif() -> bytes:
+    """Return 100,000 pieces of EXIF, each of which is added to a copy of those before."""
+    file = io.BytesIO()
+    Image.new("RGB", (8, 6)).save(file, "JPEG")
+    return file.getvalue()[:2] + b"\xff\xe1\0\x09Exif\0\0x" * 100_000 + file.getvalue()[2:]
+
+
+def _png_of_profiles() -> bytes:
+    """Return 5,000 colour profiles, each of which unpacks to a megabyte."""
+    return _png_of_zeros(8, 6, *[(b"iCCP", b"a\0\0" + zlib.compress(bytes(1_000_000)))] * 5000)
+
+
+def _tiff_of_one_strip() -> bytes:
+    """Return 100,000 rows of 8 pixels that are all the same 100 kB."""
+    rows, strip = 100_000, b"\x78\x01" + b"\0\0\0\xff\xff" * 20_000 + zlib.compress(bytes(8))[2:]
+    offsets = 8 + len(strip)
+    tags = {256: 8, 257: rows, 258: 8, 259: 8, 262: 1, 273: offsets, 277: 1, 278: 1, 279: offsets + 4 * rows}
+    entries = [struct.pack("<HHII", tag, 4, rows if tag in {273, 279} else 1, tags[tag]) for tag in tags]
+    places = struct.pack("<I", 8) * rows + struct.pack("<I", len(strip)) * rows
+    head = b"II*\0" + struct.pack("<I", offsets + 8 * rows) + strip + places
+    return head + struct.pack("<H", len(tags)) + b"".join(entries) + bytes(4)
+
+
+@pytest.mark.parametrize("make", [_jpeg_of_scans, _jpeg_of_exif, _png_of_profiles, _tiff_of_one_strip])
+def test_bomb_of_work_in_a_small_file(
+    ready_app: Start, click_body: Body, label_studio: Any, make: Callable[[], bytes]
+) -> None:
+    bomb = make()
+    label_studio.serves(UPLOAD, bomb)
+    app = ready_app()
+    own = json.dumps({"image": {"type": "base64", "value": base64.b64encode(bomb).decode()}}).encode()
+
+    assert app.predict(click_body()).code == "image_unreadable"
+    assert app.ask("POST", "/sam2/embed_image", own).code == "image_unreadable"
 
 
 def test_bomb_of_an_endless_stream(peak_growth: Any, click_body: Body, bombed_site: Any) -> None:
