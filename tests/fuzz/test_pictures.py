@@ -2,6 +2,7 @@
 
 import io
 import struct
+import time
 import warnings
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -20,6 +21,8 @@ from labelstudio_sam2.images.decode import ImageLimits, decode_image, make_pillo
 LIMITS = ImageLimits(max_bytes=100_000, max_pixels=1_000_000)
 WITHIN_BYTES = 128_000_000
 """What decoding may add to this process: some copies of the largest picture within the limits, which takes 3 MB."""
+WITHIN_SECONDS = 5
+"""Of the processor, for one file: none of these takes a tenth, what is quadratic or goes round in circles far more."""
 RGB = np.random.default_rng(1).integers(0, 256, (20, 30, 3), np.uint8)
 GRAY_16 = np.arange(600, dtype=np.uint16).reshape(20, 30) * 109
 
@@ -203,11 +206,13 @@ def decode_or_refuse(data: bytes) -> None:
     with warnings.catch_warnings(record=True) as leaked:
         warnings.simplefilter("always")
         make_pillow_strict()
+        began = time.thread_time()
         try:
             size_hw = read_size(data, LIMITS)
             image = decode_image(data, LIMITS)
         except (ImageUnreadableError, ImageTooLargeError):
             image = None
+    assert time.thread_time() - began < WITHIN_SECONDS
     assert [str(warning.message) for warning in leaked] == []
     if image is not None:
         assert image.shape == (*size_hw, 3)

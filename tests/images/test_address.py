@@ -102,7 +102,13 @@ def test_a_public_address_is_known_as_such(ip: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["http://label-studio:8080/x", "http://cdn.example/", "https://cdn.example:444/", "http://minio:9000/"]
+    "text",
+    [
+        "http://label-studio:8080/data/upload/1/x",
+        "http://cdn.example/",
+        "https://cdn.example:444/",
+        "http://minio:9000/",
+    ],
 )
 def test_what_the_operator_named_may_be_anywhere(text: str) -> None:
     assert POLICY.reach(WebAddress.parse(text)) is Reach.ANYWHERE
@@ -110,7 +116,15 @@ def test_what_the_operator_named_may_be_anywhere(text: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["http://label-studio/", "https://label-studio:8080/", "http://x.cdn.example/", "http://minio/", "http://8.8.8.8/"],
+    [
+        "http://label-studio/",
+        "https://label-studio:8080/",
+        "http://label-studio:8080/",
+        "http://label-studio:8080/api/projects/1/next",
+        "http://x.cdn.example/",
+        "http://minio/",
+        "http://8.8.8.8/",
+    ],
 )
 def test_what_the_operator_did_not_name_is_refused_and_the_message_says_what_to_set(text: str) -> None:
     with pytest.raises(UrlRefusedError, match=r"ALLOWED_IMAGE_HOSTS|LABEL_STUDIO_URL"):

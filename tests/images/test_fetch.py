@@ -99,8 +99,8 @@ def test_a_redirect_takes_no_token_along(make_source: Make, label_studio: Any, s
 def test_a_redirect_to_label_studio_and_away_again_is_decided_hop_by_hop(
     make_source: Make, label_studio: Any, stranger: Any, png: bytes
 ) -> None:
-    stranger.redirects("/1", f"{label_studio.url}/2")
-    label_studio.redirects("/2", f"{stranger.url}/3", 307)
+    stranger.redirects("/1", f"{label_studio.url}{UPLOAD}")
+    label_studio.redirects(UPLOAD, f"{stranger.url}/3", 307)
     stranger.serves("/3", png)
     source = make_source(label_studio_api_key=TOKEN, allowed_image_hosts=f"127.0.0.1:{stranger.port}")
 
@@ -389,10 +389,10 @@ def test_endless_redirects_end(make_source: Make, label_studio: Any, target: str
 
 
 def test_three_redirects_are_followed(make_source: Make, label_studio: Any, png: bytes) -> None:
-    label_studio.redirects(UPLOAD, "/1", 301)
-    label_studio.redirects("/1", "2", 307)
-    label_studio.redirects("/2", f"{label_studio.url}/3", 308)
-    label_studio.serves("/3", png)
+    label_studio.redirects(UPLOAD, "/data/upload/1/1", 301)
+    label_studio.redirects("/data/upload/1/1", "2", 307)
+    label_studio.redirects("/data/upload/1/2", f"{label_studio.url}/data/upload/1/3", 308)
+    label_studio.serves("/data/upload/1/3", png)
 
     assert find(make_source(), UPLOAD).size_hw == (2, 3)
 

@@ -1,6 +1,7 @@
 """The limits that ship, a row each: what is within goes through, what is beyond is refused, and each can be set."""
 
 import http.client
+import io
 import json
 import logging
 import socket
@@ -14,9 +15,11 @@ from urllib.parse import urlsplit
 
 import httpcore
 import pytest
+from PIL import Image
 
 from labelstudio_sam2.app import LARGEST_AT_ONCE
 from labelstudio_sam2.images.decode import decode_image
+from labelstudio_sam2.images.segments import MAX_SCANS, MAX_SEGMENTS
 from labelstudio_sam2.images.source import MAX_HELD_BYTES
 from labelstudio_sam2.settings import load_settings
 
@@ -37,6 +40,8 @@ def test_the_limits_that_ship() -> None:
         "labeling configuration": settings.max_label_config_kb,
         "file": settings.max_image_mb,
         "megapixels": settings.max_image_megapixels,
+        "scans of a JPEG": MAX_SCANS,
+        "segments of a JPEG, chunks of a PNG": MAX_SEGMENTS,
         "connect": settings.image_connect_seconds,
         "download": settings.image_download_seconds,
         "redirects": settings.max_redirects,
@@ -57,6 +62,8 @@ def test_the_limits_that_ship() -> None:
         "labeling configuration": 256,
         "file": 50,
         "megapixels": 50,
+        "scans of a JPEG": 50,
+        "segments of a JPEG, chunks of a PNG": 1000,
         "connect": 3,
         "download": 15,
         "redirects": 3,
@@ -232,6 +239,32 @@ def test_50_megapixels_before_decoding(
     label_studio.serves(UPLOAD, bytes(header_only))
 
     assert ready_app(**settings).predict(click_body()).code == code
+
+
+def test_50_scans_of_a_jpeg(ready_app: Start, click_body: Body, label_studio: Any) -> None:
+    file = io.BytesIO()
+    Image.new("L", (8, 6), 90).save(file, "JPEG", progressive=True)
+    data = file.getvalue()
+    scan, own = data[data.rindex(b"\xff\xda") : -2], data.count(b"\xff\xda")
+    app = ready_app()
+    label_studio.serves("/data/upload/1/50.jpg", data[:-2] + scan * (50 - own) + data[-2:])
+    label_studio.serves("/data/upload/1/51.jpg", data[:-2] + scan * (51 - own) + data[-2:])
+
+    assert app.predict(click_body("/data/upload/1/50.jpg")).status == 200
+    refused = app.predict(click_body("/data/upload/1/51.jpg"))
+    assert (refused.code, refused.json["detail"]) == ("image_unreadable", "the JPEG picture has more than 50 scans")
+
+
+def test_1000_segments_of_metadata(
+    ready_app: Start, click_body: Body, label_studio: Any, picture: Callable[..., bytes]
+) -> None:
+    data, comment = picture(kind="JPEG"), b"\xff\xfe\0\2"
+    app = ready_app()
+    label_studio.serves("/data/upload/1/1000.jpg", data[:2] + comment * 1000 + data[2:])
+    label_studio.serves("/data/upload/1/1100.jpg", data[:2] + comment * 1100 + data[2:])
+
+    assert app.predict(click_body("/data/upload/1/1000.jpg")).status == 200
+    assert app.predict(click_body("/data/upload/1/1100.jpg")).code == "image_unreadable"
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF"])

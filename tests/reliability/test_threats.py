@@ -3,12 +3,14 @@
 import base64
 import functools
 import hashlib
+import io
 import json
 import logging
 import os
 import pickle
 import re
 import shutil
+import struct
 import threading
 import time
 import urllib.error
@@ -27,6 +29,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 
 import labelstudio_sam2.wsgi
 from labelstudio_sam2.labelstudio.brush_rle import decode_brush_rle
@@ -93,8 +96,8 @@ def test_token_to_a_wrong_host_by_redirects(
     ready_app: Start, click_body: Body, label_studio: Any, stranger: Any, picture: Picture
 ) -> None:
     label_studio.redirects(UPLOAD, f"{stranger.url}/1")
-    stranger.redirects("/1", f"{label_studio.url}/2", 307)
-    label_studio.redirects("/2", f"{stranger.url}/3", 308)
+    stranger.redirects("/1", f"{label_studio.url}/data/upload/1/2.png", 307)
+    label_studio.redirects("/data/upload/1/2.png", f"{stranger.url}/3", 308)
     stranger.serves("/3", picture())
     app = ready_app(label_studio_api_key=TOKEN, allowed_image_hosts=f"127.0.0.1:{stranger.port}")
 
@@ -121,6 +124,75 @@ def test_token_to_a_wrong_host_over_http_where_label_studio_is_https(
     assert label_studio.tokens == [f"Token {TOKEN}"]  # over what stands for TLS here
     assert app.predict(click_body(plain)).status == 200
     assert label_studio.tokens[1:] == [None]
+
+
+# Token to a wrong path
+
+ACTING = [
+    "/api/projects/1/next",
+    "/api/projects/5/export?exportType=JSON",
+    "/user/logout",
+    "/",
+    "/data/upload/../../api/projects/1/next",
+    "/data/upload/%2e%2e/%2e%2e/api/projects/1/next",
+    "/tasks/7/presign/..%5C..%5C..%5Capi/projects/1/next",
+]
+"""Paths of Label Studio's where a GET with a token does something, or tells what is no picture."""
+
+
+@pytest.mark.parametrize("path", ACTING)
+def test_token_to_a_wrong_path_by_the_address(
+    ready_app: Start, click_body: Body, label_studio: Any, picture: Picture, path: str
+) -> None:
+    label_studio.serves(path, picture())
+    app = ready_app(label_studio_api_key=TOKEN)
+
+    for address in (path, f"{label_studio.url}{path}", f"http://localhost:9{path}"):
+        assert app.predict(click_body(address)).code == "url_refused"
+
+    assert label_studio.seen == []
+
+
+@pytest.mark.parametrize("path", ACTING)
+@pytest.mark.parametrize("who", ["label_studio", "stranger"])
+def test_token_to_a_wrong_path_by_a_redirect(
+    ready_app: Start, click_body: Body, label_studio: Any, stranger: Any, picture: Picture, path: str, who: str
+) -> None:
+    label_studio.serves(path, picture())
+    site = {"label_studio": label_studio, "stranger": stranger}[who]
+    site.redirects(UPLOAD, f"{label_studio.url}{path}")
+    app = ready_app(label_studio_api_key=TOKEN, allowed_image_hosts=f"127.0.0.1:{stranger.port}")
+
+    assert app.predict(click_body(f"{site.url}{UPLOAD}")).code == "url_refused"
+
+    assert [request.target for site in (label_studio, stranger) for request in site.seen] == [UPLOAD]
+
+
+def test_token_to_a_wrong_path_beside_a_label_studio_under_a_path(
+    ready_app: Start, click_body: Body, label_studio: Any, picture: Picture
+) -> None:
+    label_studio.serves(f"/ls{UPLOAD}", picture())
+    label_studio.serves("/data/upload/2/cat.png", picture())
+    label_studio.redirects("/ls/data/upload/1/moved.png", "/data/upload/2/cat.png")
+    app = ready_app(label_studio_url=f"{label_studio.url}/ls", label_studio_api_key=TOKEN)
+
+    assert app.predict(click_body(f"{label_studio.url}/ls{UPLOAD}")).status == 200
+    assert (
+        app.predict(click_body("/data/upload/1/moved.png")).code == "url_refused"
+    )  # what is there is not Label Studio
+    assert [request.target for request in label_studio.seen] == [f"/ls{UPLOAD}", "/ls/data/upload/1/moved.png"]
+
+
+def test_token_to_a_wrong_path_is_not_sent_though_its_host_is_listed(
+    ready_app: Start, click_body: Body, label_studio: Any, picture: Picture
+) -> None:
+    label_studio.serves("/pictures/cat.png", picture())
+    app = ready_app(label_studio_api_key=TOKEN, allowed_image_hosts=f"127.0.0.1:{label_studio.port}")
+
+    assert app.predict(click_body(f"{label_studio.url}/pictures/cat.png")).status == 200
+    assert app.predict(click_body(f"{label_studio.url}{UPLOAD}")).status == 200
+
+    assert label_studio.tokens == [None, f"Token {TOKEN}"]
 
 
 # SSRF
@@ -339,6 +411,50 @@ def test_bomb_in_a_chunk_of_text(peak_growth: Any, click_body: Body, bombed_site
     _, growth = peak_growth(click_body("/data/upload/1/text.png"))
 
     assert growth < MAX_GROWTH
+
+
+def _jpeg_of_scans() -> bytes:
+    """Return 1,000 scans of the picture's last bits: 15 bytes and all of its 3 megapixels each."""
+    file = io.BytesIO()
+    Image.new("L", (2000, 1500), 90).save(file, "JPEG", progressive=True)
+    data = file.getvalue()
+    return data[:-2] + data[data.rindex(b"\xff\xda") : -2] * 1000 + data[-2:]
+
+
+def _jpeg_of_exif() -> bytes:
+    """Return 100,000 pieces of EXIF, each of which is added to a copy of those before."""
+    file = io.BytesIO()
+    Image.new("RGB", (8, 6)).save(file, "JPEG")
+    return file.getvalue()[:2] + b"\xff\xe1\0\x09Exif\0\0x" * 100_000 + file.getvalue()[2:]
+
+
+def _png_of_profiles() -> bytes:
+    """Return 5,000 colour profiles, each of which unpacks to a megabyte."""
+    return _png_of_zeros(8, 6, *[(b"iCCP", b"a\0\0" + zlib.compress(bytes(1_000_000)))] * 5000)
+
+
+def _tiff_of_one_strip() -> bytes:
+    """Return 100,000 rows of 8 pixels that are all the same 100 kB."""
+    rows, strip = 100_000, b"\x78\x01" + b"\0\0\0\xff\xff" * 20_000 + zlib.compress(bytes(8))[2:]
+    offsets = 8 + len(strip)
+    tags = {256: 8, 257: rows, 258: 8, 259: 8, 262: 1, 273: offsets, 277: 1, 278: 1, 279: offsets + 4 * rows}
+    entries = [struct.pack("<HHII", tag, 4, rows if tag in {273, 279} else 1, tags[tag]) for tag in tags]
+    places = struct.pack("<I", 8) * rows + struct.pack("<I", len(strip)) * rows
+    head = b"II*\0" + struct.pack("<I", offsets + 8 * rows) + strip + places
+    return head + struct.pack("<H", len(tags)) + b"".join(entries) + bytes(4)
+
+
+@pytest.mark.parametrize("make", [_jpeg_of_scans, _jpeg_of_exif, _png_of_profiles, _tiff_of_one_strip])
+def test_bomb_of_work_in_a_small_file(
+    ready_app: Start, click_body: Body, label_studio: Any, make: Callable[[], bytes]
+) -> None:
+    bomb = make()
+    label_studio.serves(UPLOAD, bomb)
+    app = ready_app()
+    own = json.dumps({"image": {"type": "base64", "value": base64.b64encode(bomb).decode()}}).encode()
+
+    assert app.predict(click_body()).code == "image_unreadable"
+    assert app.ask("POST", "/sam2/embed_image", own).code == "image_unreadable"
 
 
 def test_bomb_of_an_endless_stream(peak_growth: Any, click_body: Body, bombed_site: Any) -> None:
@@ -782,6 +898,7 @@ def test_checkpoint_is_never_named_by_a_request(
 ROOT = Path(__file__).parents[2]
 ROWS = [
     "Token to a wrong host",
+    "Token to a wrong path",
     "SSRF",
     "File read",
     "Bombs",

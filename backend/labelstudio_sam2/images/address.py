@@ -1,7 +1,8 @@
 """Web addresses, and which of them may be opened.
 
-Only Label Studio's origin and `ALLOWED_IMAGE_HOSTS` may be asked. The text of an address alone proves nothing about
-where it leads, so `is_public` is asked again inside the connection, about the very address that is connected to.
+Only Label Studio's places for pictures and `ALLOWED_IMAGE_HOSTS` may be asked. The text of an address alone proves
+nothing about where it leads, so `is_public` is asked again inside the connection, about the very address that is
+connected to.
 """
 
 import ipaddress
@@ -9,7 +10,7 @@ import re
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Self, TypeAlias
-from urllib.parse import quote, urljoin, urlsplit
+from urllib.parse import quote, unquote, urljoin, urlsplit
 
 from labelstudio_sam2.errors import UrlRefusedError
 from labelstudio_sam2.settings import Settings, SettingsError
@@ -24,6 +25,9 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _HOST_NAME = re.compile(r"[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?)*")
 _KEPT_IN_PATH = "/%:@!$&'()*+,;=~"
 _KEPT_IN_QUERY = _KEPT_IN_PATH + "?"
+_OF_LABEL_STUDIO = re.compile(
+    r"/(data/upload/.|data/local-files/|storage-data/uploaded/|(tasks|projects)/\d+/(presign|resolve)/)"
+)
 
 
 @dataclass(frozen=True)
@@ -138,7 +142,8 @@ class HostPolicy:
     """Which hosts may be asked for pictures.
 
     Attributes:
-        label_studio: `LABEL_STUDIO_URL`; its origin may always be asked, wherever it is, and alone gets the token.
+        label_studio: `LABEL_STUDIO_URL`; where it keeps pictures may always be asked, wherever that is, and alone gets
+            the token.
         allowed: (host, port) of `ALLOWED_IMAGE_HOSTS`; None stands for every port. They may be private.
         any_public: `ALLOWED_IMAGE_HOSTS` has a `*`: every host, as long as it leads to a public address.
     """
@@ -163,9 +168,17 @@ class HostPolicy:
         hosts = [host for host in settings.allowed_image_hosts if host != "*"]
         return cls(label_studio, frozenset(map(_allowed_host, hosts)), "*" in settings.allowed_image_hosts)
 
-    def is_label_studio(self, address: WebAddress) -> bool:
-        """Whether scheme, host and port are Label Studio's."""
-        return self.label_studio is not None and self.label_studio.origin == address.origin
+    def is_kept(self, address: WebAddress) -> bool:
+        """Whether Label Studio keeps pictures there: all that gets its token.
+
+        Scheme, host and port must be its own, and so must the path. What else is on its origin acts for whoever comes
+        with a token, at a mere GET: it locks the next task, exports a project, logs out.
+        """
+        if self.label_studio is None or self.label_studio.origin != address.origin:
+            return False
+        base = self.label_studio.path.rstrip("/")
+        is_place = address.path.startswith(base) and _OF_LABEL_STUDIO.match(address.path, len(base)) is not None
+        return is_place and ".." not in unquote(unquote(address.path)).replace("\\", "/").split("/")
 
     def is_listed(self, address: WebAddress) -> bool:
         """Whether the operator named the host in `ALLOWED_IMAGE_HOSTS`."""
@@ -179,9 +192,9 @@ class HostPolicy:
             signed: Label Studio itself has just redirected to this address, to answer for a file in cloud storage.
 
         Raises:
-            UrlRefusedError: The host may not be asked at all; the message names the setting that would allow it.
+            UrlRefusedError: It may not be asked at all; the message names the setting that would allow it.
         """
-        if self.is_label_studio(address) or self.is_listed(address):
+        if self.is_kept(address) or self.is_listed(address):
             return Reach.ANYWHERE
         if self.any_public or signed:
             return Reach.PUBLIC
@@ -190,6 +203,11 @@ class HostPolicy:
     def _advice(self, address: WebAddress) -> str:
         if self.label_studio is None:
             return f"set LABEL_STUDIO_URL, or name {address.netloc} in ALLOWED_IMAGE_HOSTS"
+        if self.label_studio.origin == address.origin:
+            return (
+                f"Label Studio keeps no pictures at {address.path}; name {address.netloc} in ALLOWED_IMAGE_HOSTS "
+                "if some other server's pictures are there, to have them asked for without the token"
+            )
         if self.label_studio.host == address.host:
             asked = f"{address.scheme}://{address.netloc}"
             return f"LABEL_STUDIO_URL has another scheme or port; if Label Studio is there, set it to {asked}"

@@ -28,6 +28,7 @@ from PIL import (
 from PIL import Image as PillowImage
 
 from labelstudio_sam2.errors import BackendError, ImageTooLargeError, ImageUnreadableError
+from labelstudio_sam2.images.segments import check_segments, check_strips
 from labelstudio_sam2.segmenter.prompt import Image
 from labelstudio_sam2.settings import Settings
 
@@ -166,11 +167,14 @@ def _read_header(data: bytes, limits: ImageLimits | None) -> _Header:
     if limits is not None and len(data) > limits.max_bytes:
         raise ImageTooLargeError(f"the file has {len(data):,} bytes, more than {limits.max_bytes:,}")
     reader = _reader(data)
+    check_segments(data)
     _check_pixels(_declared_size_wh(data), limits)  # before a reader that allocates when it is made
     file = reader(BytesIO(data))
     width, height = _stored_size_wh(file)
     _check_pixels((width, height), limits)
     _check_pixels(_tile_size_wh(file), limits, "a tile of the picture")
+    if isinstance(file, TiffImagePlugin.TiffImageFile):
+        check_strips(file, len(data))
     orientation = _orientation(file)
     return _Header(file, orientation, (width, height) if orientation >= 5 else (height, width))
 

@@ -135,13 +135,13 @@ class Fetcher:
             if response.status not in {301, 302, 303, 307, 308}:
                 return self._download(address, response, validators)
             target = self._redirect(address, response)
-            reach = self._policy.reach(target, signed=signs and self._policy.is_label_studio(address))
+            reach = self._policy.reach(target, signed=signs and self._policy.is_kept(address))
             address = target
         raise ImageUnavailableError(f"{address.netloc} redirects more than {self._limits.max_redirects} times")
 
     def _ask(self, address: WebAddress, reach: Reach, validators: Validators | None, deadline: Deadline) -> Response:
         headers = validators.headers() if validators is not None and validators.origin == address.origin else {}
-        if not self._policy.is_label_studio(address):
+        if not self._policy.is_kept(address):
             return self._send(address, reach, headers, deadline)
         return self._token.send(lambda signed: self._send(address, reach, {**headers, **signed}, deadline), deadline)
 
@@ -158,7 +158,7 @@ class Fetcher:
         target = address.join(location)
         if address.scheme == "https" and target.scheme == "http":
             raise UrlRefusedError(f"{address.netloc} redirects from https to http")
-        if self._policy.is_label_studio(address) and "/user/login" in target.path:
+        if self._policy.is_kept(address) and "/user/login" in target.path:
             raise ImageForbiddenError(f"{address.netloc} redirects to its login page; {self._advice(address)}")
         return target
 
@@ -173,8 +173,8 @@ class Fetcher:
         raise ImageUnavailableError(f"{address} answered {status}")
 
     def _advice(self, address: WebAddress) -> str:
-        if not self._policy.is_label_studio(address):
-            return "LABEL_STUDIO_API_KEY is sent to LABEL_STUDIO_URL only"
+        if not self._policy.is_kept(address):
+            return "LABEL_STUDIO_API_KEY is sent to LABEL_STUDIO_URL's own places for pictures only"
         return "check that LABEL_STUDIO_API_KEY is set and that its user may see the project"
 
 

@@ -6,17 +6,13 @@ asked of Label Studio, at `LABEL_STUDIO_URL` and with its token, so that Label S
 
 import base64
 import re
-from dataclasses import dataclass, field
-from urllib.parse import unquote
+from dataclasses import dataclass, field, replace
 
 from labelstudio_sam2.errors import UrlRefusedError
 from labelstudio_sam2.images.address import HostPolicy, WebAddress, check_text
 
 CLOUD_SCHEMES = ("s3://", "gs://", "azure-blob://")
 
-_OF_LABEL_STUDIO = re.compile(
-    r"/(data/upload/.|data/local-files/|storage-data/uploaded/|(tasks|projects)/\d+/(presign|resolve)/)"
-)
 _SIGNS = re.compile(r"/(tasks|projects)/\d+/(presign|resolve)/\Z")
 _SIGNED_BY_PREFIX = ("x-amz-", "x-goog-")
 _SIGNED_BY = {
@@ -64,8 +60,10 @@ def find_place(address: str, policy: HostPolicy, task_id: int | None) -> Place:
     if not address.lower().startswith(("http://", "https://")):
         raise UrlRefusedError("the image address is neither a path of Label Studio nor http, https, s3, gs, azure-blob")
     asked = WebAddress.parse(address)
-    if policy.label_studio is not None and not policy.is_listed(asked) and _is_kept(asked.target, policy.label_studio):
-        return _label_studio_place(asked.target, policy)
+    if policy.label_studio is not None and not policy.is_listed(asked):
+        address_there = _at_label_studio(asked, policy.label_studio)
+        if policy.is_kept(address_there):
+            return _kept_place(address_there)
     return Place(asked, signs=False, name=_without_signature(asked))
 
 
@@ -78,25 +76,24 @@ def _cloud_place(uri: str, policy: HostPolicy, task_id: int | None) -> Place:
 
 
 def _label_studio_place(target: str, policy: HostPolicy) -> Place:
-    if policy.label_studio is None:
+    label_studio = policy.label_studio
+    if label_studio is None:
         raise UrlRefusedError("set LABEL_STUDIO_URL: the image is kept by Label Studio")
-    if not _is_kept(target, policy.label_studio):
+    asked = WebAddress.parse(f"{label_studio.scheme}://{label_studio.netloc}{target}")
+    address = _at_label_studio(asked, label_studio)
+    if not policy.is_kept(address):
         raise UrlRefusedError("the image address is a path, but none where Label Studio keeps pictures")
-    base = _base(policy.label_studio)
-    origin = policy.label_studio.join("/").url.rstrip("/")
-    address = WebAddress.parse(origin + base + target.removeprefix(base))
-    if ".." in unquote(unquote(address.path)).replace("\\", "/").split("/"):
-        raise UrlRefusedError("the image address has .. in its path")
+    return _kept_place(address)
+
+
+def _at_label_studio(asked: WebAddress, label_studio: WebAddress) -> WebAddress:
+    """Return the same path at Label Studio, which may have the path in it that Label Studio is served under."""
+    base = label_studio.path.rstrip("/")
+    return replace(label_studio, path=base + asked.path.removeprefix(base), query=asked.query)
+
+
+def _kept_place(address: WebAddress) -> Place:
     return Place(address, signs=bool(_SIGNS.search(address.path)), name=_without_signature(address))
-
-
-def _is_kept(target: str, label_studio: WebAddress) -> bool:
-    """Whether a path is one of Label Studio's for pictures, with or without the path it is served under."""
-    return _OF_LABEL_STUDIO.match(target.removeprefix(_base(label_studio))) is not None
-
-
-def _base(label_studio: WebAddress) -> str:
-    return label_studio.path.rstrip("/")
 
 
 def _without_signature(address: WebAddress) -> str:
