@@ -22,6 +22,7 @@ from labelstudio_sam2.labelstudio.limits import RequestLimits
 from labelstudio_sam2.labelstudio.prefetch import Prefetch
 from labelstudio_sam2.labelstudio.routes import label_studio_routes
 from labelstudio_sam2.ops.collectors import DeviceCollector, ModelCollector, PrefetchCollector, TierCollector
+from labelstudio_sam2.ops.logging import Seldom
 from labelstudio_sam2.ops.metrics import Metrics
 from labelstudio_sam2.ops.readiness import ModelState, Readiness
 from labelstudio_sam2.ops.requests import follow_requests
@@ -51,6 +52,8 @@ QUICK_PATHS = frozenset({"/setup", "/webhook"})
 """Routes that Label Studio posts to and that do no work."""
 READINESS = "labelstudio_sam2.readiness"
 """Under which the application's extensions hold its `Readiness`, for the server to withdraw."""
+STRANGER_WARNING_SECONDS = 60
+"""From one warning of refused credentials to the next; the line that every request has tells of the others."""
 FREE_THREADS = 2
 """Threads that slow requests never get, so that Label Studio's health checks are answered within its one second."""
 
@@ -229,10 +232,14 @@ def _paths_of(app: Flask, blueprint: str) -> frozenset[str]:
 
 
 def _serve_errors(app: Flask) -> None:
+    warn_of_strangers = Seldom(STRANGER_WARNING_SECONDS)
+
     @app.errorhandler(BackendError)
     def answer_error(error: BackendError) -> Response:
         # Label Studio's editor shows the annotator nothing on an error: this line is where a team looks.
         level = logging.DEBUG if request.method == "GET" else logging.WARNING  # /ready is polled
+        if isinstance(error, UnauthorizedError) and level == logging.WARNING and not warn_of_strangers():
+            level = logging.DEBUG
         logger.log(level, "refused: %s", error, extra={"code": error.code, "status": error.status})
         return _error_response(error)
 

@@ -1,1 +1,1 @@
-"""Running it: logging, and later metrics and pages."""
+"""Running it: logging, metrics, readiness, memory, and an end for a worker whose device is lost."""
