@@ -446,6 +446,19 @@ def test_wrong_credentials_are_refused_in_json(guarded: FlaskClient, header: str
     assert response.headers["WWW-Authenticate"].startswith("Basic realm=")
 
 
+def test_strangers_fill_no_log_with_warnings(guarded: FlaskClient, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+
+    for _ in range(5):
+        guarded.post("/predict", json=REQUEST)
+    guarded.post("/predict", data=b"{", headers={"Authorization": basic(RIGHT.encode())})
+
+    warnings = [record for record in caplog.records if record.levelno == logging.WARNING]
+    requests = [record for record in caplog.records if record.getMessage() == "POST /predict"]
+    assert [vars(record)["code"] for record in warnings] == ["unauthorized", "bad_json"]
+    assert [vars(record)["status"] for record in requests] == [401] * 5 + [400]
+
+
 @pytest.mark.parametrize("encoding", ["utf-8", "latin-1"])
 def test_right_credentials_are_let_in_as_curl_and_as_label_studio_write_them(
     guarded: FlaskClient, encoding: str

@@ -145,6 +145,12 @@ def test_only_the_gpu_profile_asks_for_a_gpu(compose: Compose) -> None:
     assert (services["sam2-cpu"]["profiles"], services["sam2-gpu"]["profiles"]) == (["cpu"], ["gpu"])
 
 
+def test_no_log_grows_without_end(compose: Compose) -> None:
+    kept = {name: service.get("logging", {}).get("options", {}) for name, service in compose["services"].items()}
+
+    assert {name for name, options in kept.items() if not {"max-size", "max-file"} <= set(options)} == set()
+
+
 def test_every_port_is_on_loopback_only(compose: Compose) -> None:
     ports = {name: service.get("ports", []) for name, service in compose["services"].items()}
 

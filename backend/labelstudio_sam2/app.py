@@ -24,6 +24,7 @@ from labelstudio_sam2.labelstudio.limits import RequestLimits
 from labelstudio_sam2.labelstudio.prefetch import Prefetch
 from labelstudio_sam2.labelstudio.routes import label_studio_routes
 from labelstudio_sam2.ops.collectors import DeviceCollector, ModelCollector, PrefetchCollector, TierCollector
+from labelstudio_sam2.ops.logging import Seldom
 from labelstudio_sam2.ops.metrics import Metrics
 from labelstudio_sam2.ops.readiness import ModelState, Readiness
 from labelstudio_sam2.ops.recent_errors import RecentErrors
@@ -59,6 +60,8 @@ READINESS = "labelstudio_sam2.readiness"
 """Under which the application's extensions hold its `Readiness`, for the server to withdraw."""
 LARGEST_AT_ONCE = 2
 """So many pictures of `MAX_IMAGE_MEGAPIXELS` may be decoded at once; of smaller ones, more."""
+STRANGER_WARNING_SECONDS = 60
+"""From one warning of refused credentials to the next; the line that every request has tells of the others."""
 FREE_THREADS = 2
 """Threads that slow requests never get, so that Label Studio's health checks are answered within its one second."""
 
@@ -251,10 +254,14 @@ def _paths_of(app: Flask, blueprint: str) -> frozenset[str]:
 
 
 def _serve_errors(app: Flask) -> None:
+    warn_of_strangers = Seldom(STRANGER_WARNING_SECONDS)
+
     @app.errorhandler(BackendError)
     def answer_error(error: BackendError) -> Response:
         # Label Studio's editor shows the annotator nothing on an error: this line is where a team looks.
         level = logging.DEBUG if request.method == "GET" else logging.WARNING  # /ready is polled
+        if isinstance(error, UnauthorizedError) and level == logging.WARNING and not warn_of_strangers():
+            level = logging.DEBUG
         logger.log(level, "refused: %s", error, extra={"code": error.code, "status": error.status})
         return _error_response(error)
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from labelstudio_sam2.ops.logging import MAX_CHARS, configure_logging, log_config, redact, request_id
+from labelstudio_sam2.ops.logging import MAX_CHARS, Seldom, configure_logging, log_config, redact, request_id
 
 HEX_TOKEN = "0123456789abcdef0123456789abcdef01234567"
 JWT = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJ1c2VyX2lkIjo3fQ.c2lnbmF0dXJlLWhlcmU"
@@ -222,6 +222,19 @@ def test_a_line_break_in_a_message_does_not_start_a_new_line(lines: Lines) -> No
     logging.getLogger("library").info('one\n{"level": "INFO"}')
 
     assert [line["message"] for line in lines()] == ['one\n{"level": "INFO"}']
+
+
+def test_what_is_seldom_said_is_said_again_after_its_time() -> None:
+    now = 1000.0
+    seldom = Seldom(60, lambda: now)
+
+    said = [seldom(), seldom()]
+    now = 1059.9
+    said.append(seldom())
+    now = 1060.0
+    said += [seldom(), seldom()]
+
+    assert said == [True, False, False, True, False]
 
 
 def test_libraries_that_log_every_byte_say_nothing_at_debug(lines: Lines) -> None:

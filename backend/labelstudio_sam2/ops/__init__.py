@@ -1,1 +1,1 @@
-"""Running it: logging, metrics, readiness, and what becomes of a process."""
+"""Running it: logging, metrics, readiness, memory, and an end for a worker whose device is lost."""

@@ -10,7 +10,8 @@ import math
 import re
 import sys
 import threading
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Callable, Iterable, Mapping
 from contextvars import ContextVar
 from itertools import islice
 from types import TracebackType
@@ -77,6 +78,29 @@ def log_config(level: str = "INFO") -> dict[str, Any]:
         # at DEBUG these write a line per header, chunk or socket call
         "loggers": {name: {"level": _at_least_info(level)} for name in ("httpcore", "PIL", "urllib3")},
     }
+
+
+class Seldom:
+    """Says yes once in so many seconds: for lines that anybody could have written without end. Thread-safe.
+
+    Args:
+        seconds: From one yes to the next.
+        clock: Seconds that only go forward.
+    """
+
+    def __init__(self, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._seconds = seconds
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._next = -math.inf
+
+    def __call__(self) -> bool:
+        """Tell whether it is time again; then it is not for a while."""
+        with self._lock:
+            if (now := self._clock()) < self._next:
+                return False
+            self._next = now + self._seconds
+            return True
 
 
 class RedactionFilter(logging.Filter):
