@@ -171,7 +171,8 @@ def test_1000_regions_2000_corners_1000_strokes_and_100000_points_of_a_draft(
     answer = ready_app().predict(json.dumps(body).encode())
 
     # an edit may end with nothing; beyond, the click begins a new object, which is the disc
-    assert ({region["id"] for region in answer.regions} <= {"drawn"}) is is_edited
+    ids = [region["id"] for region in answer.regions]
+    assert (ids[:1] in ([], ["drawn"])) is is_edited
 
 
 @pytest.mark.parametrize("region", [_stroke(1001), _polygon(2001)], ids=["strokes", "corners"])
