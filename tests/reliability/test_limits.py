@@ -126,6 +126,82 @@ def test_1000_regions(ready_app: Start, click_body: Body, settings: dict[str, An
     assert app.predict(click_body("file:///", regions=[click] * (most + 1))).code == "bad_prompt"
 
 
+def _stroke(count: int) -> dict[str, Any]:
+    """Return a brush region over the disc, with so many strokes."""
+    touches = [{"type": "add", "relativePoints": [25, 37.5, 37, 37.5], "relativeStrokeWidth": 5}] * count
+    region = {"id": "drawn", "type": "brushlabels", "from_name": "brush", "to_name": "image"}
+    return {**region, "value": {"format": "rle", "touches": touches, "brushlabels": ["Cat"]}}
+
+
+def _polygon(corners: int) -> dict[str, Any]:
+    """Return a polygon over the disc, with so many corners."""
+    points = [[20, 20], [80, 20], [80, 80], *[[20, 80]] * (corners - 3)]
+    region = {"id": "drawn", "type": "polygonlabels", "from_name": "brush", "to_name": "image"}
+    return {**region, "value": {"points": points, "polygonlabels": ["Cat"]}}
+
+
+def _point(number: int) -> dict[str, Any]:
+    """Return a click that somebody left behind."""
+    region = {"id": f"left-{number}", "type": "keypointlabels", "from_name": "kp", "to_name": "image"}
+    return {**region, "value": {"x": 1, "y": 1, "keypointlabels": ["Cat"]}}
+
+
+@pytest.mark.parametrize(
+    ("draft", "is_edited"),
+    [
+        ([_stroke(1000)], True),
+        ([_stroke(1001)], False),
+        ([_polygon(2000)], True),
+        ([_polygon(2001)], False),
+        ([_stroke(1), *[_point(number) for number in range(999)]], True),
+        ([_stroke(1), *[_point(number) for number in range(1000)]], False),
+        ([_stroke(1), *[{**_polygon(2000), "id": str(number), "to_name": "other"} for number in range(49)]], True),
+        ([_stroke(1), *[{**_polygon(2000), "id": str(number), "to_name": "other"} for number in range(50)]], False),
+    ],
+    ids=["strokes", "+1", "corners", "+1", "regions", "+1", "points", "+1"],
+)
+def test_1000_regions_2000_corners_1000_strokes_and_100000_points_of_a_draft(
+    ready_app: Start,
+    click_body: Body,
+    draft: list[Any],
+    label_studio: Any,
+    disc_and_box: Any,
+    is_edited: bool,  # noqa: FBT001
+) -> None:
+    label_studio.serves(UPLOAD, disc_and_box.png())
+    body = json.loads(click_body(value={"x": 31.25, "y": 37.5, "keypointlabels": ["Cat"]}))
+    body["tasks"][0]["drafts"] = [{"result": draft}]
+
+    answer = ready_app().predict(json.dumps(body).encode())
+
+    # an edit may end with nothing; beyond, the click begins a new object, which is the disc
+    ids = [region["id"] for region in answer.regions]
+    assert (ids[:1] in ([], ["drawn"])) is is_edited
+
+
+@pytest.mark.parametrize("region", [_stroke(1001), _polygon(2001)], ids=["strokes", "corners"])
+def test_2000_corners_and_1000_strokes_of_a_prompt(ready_app: Start, click_body: Body, region: dict[str, Any]) -> None:
+    assert ready_app().predict(click_body("file:///", regions=[region])).code == "bad_prompt"
+
+
+def test_100000_points_of_all_prompts(ready_app: Start, click_body: Body) -> None:
+    regions = [{**_polygon(2000), "id": str(number)} for number in range(51)]
+    app = ready_app()
+
+    assert app.predict(click_body("file:///", regions=regions[:50])).code == "url_refused"
+    assert app.predict(click_body("file:///", regions=regions)).code == "bad_prompt"
+
+
+def test_project_is_a_number_of_18_digits(ready_app: Start, click_body: Body, label_studio: Any) -> None:
+    app = ready_app()
+
+    for number in range(3):  # what is none is one project that has no number: nothing of it is kept
+        assert app.predict(click_body(project="x" * 1_000_000 + str(number))).status == 200
+    assert app.predict(click_body(project="123456789012345678.17")).status == 200
+
+    assert len(label_studio.seen) == 2
+
+
 @pytest.mark.parametrize(("settings", "most"), [({}, 256), ({"max_objects": 3}, 3)], ids=["as shipped", "set"])
 def test_256_prompts_are_used(ready_app: Start, click_body: Body, settings: dict[str, Any], most: int) -> None:
     app = ready_app(**settings)

@@ -506,17 +506,9 @@ def test_bomb_of_an_rle_as_large_as_it_says(peak_growth: Any, click_body: Body) 
 # Stale or foreign image
 
 
-class HandClock:
-    """A clock that goes on when told to."""
-
-    now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-def test_stale_image_is_noticed_behind_its_address(ready_app: Start, click_body: Body, label_studio: Any) -> None:
-    clock = HandClock()
+def test_stale_image_is_noticed_behind_its_address(
+    ready_app: Start, click_body: Body, label_studio: Any, clock: Any
+) -> None:
     app = ready_app(clock=clock, image_revalidate_seconds=10)
     in_the_middle = _disc(5)
     label_studio.serves(UPLOAD, _drawn(in_the_middle))
@@ -530,10 +522,14 @@ def test_stale_image_is_noticed_behind_its_address(ready_app: Start, click_body:
 
 
 def test_stale_image_of_the_same_size_gets_another_embedding(
-    ready_app: Start, click_body: Body, label_studio: Any, picture: Picture, caplog: pytest.LogCaptureFixture
+    ready_app: Start,
+    click_body: Body,
+    label_studio: Any,
+    picture: Picture,
+    clock: Any,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.INFO)
-    clock = HandClock()
     app = ready_app(clock=clock, image_revalidate_seconds=10)
     for value in (90, 200):
         label_studio.serves(UPLOAD, picture(value=value))

@@ -16,7 +16,7 @@ from labelstudio_sam2.labelstudio.limits import RequestLimits
 from labelstudio_sam2.labelstudio.predictions import answer_regions, clicked_parts
 from labelstudio_sam2.labelstudio.prompts import box_prompt, clicks_of, newest_prompts, prompts_of
 from labelstudio_sam2.labelstudio.regions import DrawnRegion, check_size, drawn_regions
-from labelstudio_sam2.labelstudio.wire import Context, PredictRequest, Task, newest_draft
+from labelstudio_sam2.labelstudio.wire import Context, PredictRequest, Region, Task, newest_draft
 from labelstudio_sam2.segmenter.prompt import Image, Mask, Prompt, Segmentation
 from labelstudio_sam2.stages import stage
 
@@ -131,7 +131,7 @@ class Assistant:
         by = time.monotonic() + self._limits.seconds
         self._limits.check(request)
         context = request.context
-        project = str(request.project or "").partition(".")[0]
+        project = request.project_id
         if context is None or not request.is_click:
             self._notice(request, project)
             return [[] for _ in request.tasks]
@@ -162,7 +162,8 @@ class Assistant:
         picture = self._pictures.find(address, project=project, task_id=task.number)
         for region in regions:
             check_size(region, picture.size_hw)
-        asks = _asks(task, regions, config, tags, picture.size_hw, self._extents)
+        on_screen = self._limits.on_screen(newest_draft(task))
+        asks = _asks(on_screen, regions, config, tags, picture.size_hw, self._extents)
         segmentations = self._segmenter.segment(picture, [ask.prompt for ask in asks], by=by) if asks else []
         with stage("encode"):
             results, scores = self._results(picture, asks, segmentations, item_index, by)
@@ -227,7 +228,7 @@ def image_address(task: Task, tag: ImageTag, item_index: int | None) -> str:
 
 
 def _asks(
-    task: Task,
+    draft: Sequence[Region],
     regions: Sequence[DrawnRegion],
     config: LabelConfig,
     tags: Sequence[AnswerTag],
@@ -244,7 +245,7 @@ def _asks(
         own_values = config.label_values(region.labels_from, region.class_names)
         return region.image == newest.image and set(own_values) == values
 
-    on_screen = drawn_regions(newest_draft(task))
+    on_screen = drawn_regions(draft)
     edited = edit_under(clicks.coords[0], on_screen, size_hw, is_wanted=is_same_class, extents=extents)
     if edited is not None:
         edit = edit_prompt(edited, clicks, size_hw)

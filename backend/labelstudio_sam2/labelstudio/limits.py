@@ -7,8 +7,18 @@ from typing import Self
 
 from labelstudio_sam2.errors import BadConfigError, BadPromptError, BadRequestError, BusyError
 from labelstudio_sam2.labelstudio.regions import DrawnRegion
-from labelstudio_sam2.labelstudio.wire import PredictRequest
+from labelstudio_sam2.labelstudio.wire import PredictRequest, Region
 from labelstudio_sam2.settings import Settings
+
+MAX_CORNERS = 2000
+"""Of a polygon. To fill one that crosses itself takes the more than quadratic time of its corners: 0.03 s for 2,000,
+4 s for 10,000."""
+MAX_STROKES = 1000
+"""Of a brush region."""
+MAX_POINTS = 100_000
+"""Of all regions together."""
+STROKE_POINTS = 20
+"""What a stroke counts for besides its points: it is drawn as a whole, and its ends are."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,7 +27,7 @@ class RequestLimits:
 
     Attributes:
         tasks: With something to answer.
-        regions: In the context.
+        regions: In the context, and in a draft: of one with more the newest count.
         objects: Masks, for each task.
         label_config_bytes: Of the labeling configuration, in UTF-8.
         seconds: After which no further task is begun.
@@ -55,6 +65,24 @@ class RequestLimits:
             raise BadRequestError(f"tasks: at most {self.tasks} at once, got {len(request.tasks)}")
         if len(regions) > self.regions:
             raise BadPromptError(f"a context takes at most {self.regions} regions, got {len(regions)}")
+        if not all(map(_is_drawable, regions)):
+            raise BadPromptError(f"a region takes at most {MAX_CORNERS} corners or {MAX_STROKES} strokes")
+        if sum(map(_points, regions)) > MAX_POINTS:
+            raise BadPromptError(f"the regions of a context take at most {MAX_POINTS} points")
+
+    def on_screen(self, draft: Sequence[Region]) -> list[Region]:
+        """Return the newest regions of a draft, as many as may be looked at, in their order.
+
+        One that is too much by itself is passed over, as one is that cannot be read: it is not what was asked.
+        """
+        newest, points = [], 0
+        for region in reversed(draft[-self.regions :]):
+            if _is_drawable(region):
+                points += _points(region)
+                if points > MAX_POINTS:
+                    break
+                newest.append(region)
+        return newest[::-1]
 
     def check_objects(self, regions: Sequence[DrawnRegion]) -> None:
         """Do nothing if regions ask for no more masks than they may: one for each that is no click.
@@ -77,3 +105,13 @@ class RequestLimits:
         """
         if time.monotonic() > by:
             raise BusyError(f"the request took longer than {self.seconds:g} s")
+
+
+def _is_drawable(region: Region) -> bool:
+    return len(region.value.points or ()) <= MAX_CORNERS and len(region.value.touches or ()) <= MAX_STROKES
+
+
+def _points(region: Region) -> int:
+    strokes = region.value.touches or ()
+    in_strokes = sum(STROKE_POINTS + len(stroke.relative_points) // 2 for stroke in strokes)
+    return len(region.value.points or ()) + in_strokes

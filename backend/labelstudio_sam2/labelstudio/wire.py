@@ -132,6 +132,12 @@ class PredictRequest(_AnyRequest, frozen=True, kw_only=True):
     tasks: list[Task]
 
     @property
+    def project_id(self) -> str:
+        """The project's number, in digits; empty where there is none, as outside of Label Studio."""
+        number = str(self.project or "").partition(".")[0]
+        return number if number.isascii() and number.isdecimal() and len(number) < 19 else ""
+
+    @property
     def is_click(self) -> bool:
         """Whether an annotator asks for masks; else a task was opened, or predictions are retrieved."""
         return self.context is not None and bool(self.context.result)
