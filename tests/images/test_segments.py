@@ -137,3 +137,7 @@ def test_what_encoders_make_passes(make: Callable[[], bytes]) -> None:
 def test_a_file_that_ends_early_is_walked_to_its_end(data: bytes) -> None:
     with pytest.raises(ImageUnreadableError):
         read_size(data)
+
+
+def test_what_follows_the_end_of_a_png_is_not_asked() -> None:
+    assert read_size(saved("PNG") + bytes(100_000)) == (6, 8)  # 8,333 chunks of no length, if it were

@@ -510,7 +510,7 @@ class Turnstile:
     """A model whose predictions wait until they may pass."""
 
     def __init__(self, model: Any) -> None:
-        self.device, self.embedding_format = model.device, model.embedding_format
+        self.device, self.precision, self.embedding_format = model.device, model.precision, model.embedding_format
         self.embed, self.to_bytes, self.from_bytes = model.embed, model.to_bytes, model.from_bytes
         self.free_memory = model.free_memory
         self._model = model

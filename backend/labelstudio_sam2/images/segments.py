@@ -69,10 +69,9 @@ def _jpeg_markers(data: bytes) -> Iterator[int]:
 
 
 def _png_metadata(data: bytes) -> Iterator[bytes]:
-    """Yield the names of the chunks that hold no pixels."""
+    """Yield the names of the chunks that hold no pixels, to the end of the picture; anything may follow there."""
     at = 8
-    while at + 8 <= len(data):
-        name = data[at + 4 : at + 8]
+    while at + 8 <= len(data) and (name := data[at + 4 : at + 8]) != b"IEND":
         if name not in _OF_PIXELS:
             yield name
         at += 12 + int.from_bytes(data[at : at + 4], "big")
