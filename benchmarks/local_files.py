@@ -13,7 +13,7 @@ HOST = "pictures.test"
 
 def address_of(name: str, version: int = 0) -> str:
     """Return the address of a picture in the folder; another version of it is another address of the same file."""
-    return f"http://{HOST}/{name}?version={version}"
+    return f"http://{HOST}/data/upload/1/{name}?version={version}"
 
 
 def resolve(_host: str, _port: int) -> Sequence[str]:

@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from datetime import datetime
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
@@ -607,5 +608,8 @@ def test_clock_that_jumps(
         assert downloads == 1  # it is still taken for fresh
         _, newest = embed_to_disk(shared, click_on(f"new after {jump}"))
         assert file.exists()
-        assert abs(newest.stat().st_mtime - time.time() - jump) < DAY / 2  # the fault was there
+        assert newest.stat().st_mtime_ns > file.stat().st_mtime_ns  # else it would be the next to go
+        *_, last_line = log()
+        logged_at = datetime.fromisoformat(last_line["time"]).timestamp()
+        assert abs(logged_at - time.time() - jump) < DAY / 2  # the fault was there
         assert {line["level"] for line in log()} <= {"INFO", "DEBUG"}
