@@ -80,7 +80,7 @@ def test_a_checkpoint_of_ones_own_in_the_weights_volume_is_served(engine: Any, c
     _wait(lambda: _health(engine, identity) == "healthy")
 
     with urllib.request.urlopen(f"{_published(engine, identity)}/ready", timeout=5) as answer:
-        assert json.load(answer)["model_version"].startswith("ours-")
+        assert json.load(answer)["model_version"].startswith("ours@")
 
 
 def test_it_runs_as_nobody_special_and_holds_no_weights_but_nanos(engine: Any, image: str) -> None:
