@@ -5,7 +5,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -267,14 +266,6 @@ def test_while_nothing_can_be_written_nobody_waits_for_a_file(
     assert (holds, waited, holds_again) == (True, False, True)
 
 
-@dataclass
-class HandClock:
-    now: float = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 def test_a_process_that_was_waited_for_in_vain_is_not_waited_for_again_for_a_minute(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -310,9 +301,9 @@ def test_who_has_no_time_left_waits_for_no_other_process_and_blames_none(
 
 
 def test_a_disk_that_hangs_is_waited_for_once_and_asked_again_after_a_minute(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, clock: Any
 ) -> None:
-    clock, hangs, asked = HandClock(), threading.Event(), list[str]()
+    hangs, asked = threading.Event(), list[str]()
     disk = EmbeddingDisk(tmp_path, 100, read_seconds=0.05, clock=clock)
     kept(disk, "a")
     read = disk._folder.read

@@ -1,7 +1,6 @@
 """Embeds pictures before anyone clicks on them: those of the task that is open, then those of the tasks after it."""
 
 import logging
-import re
 import threading
 import time
 from collections import Counter, deque
@@ -15,7 +14,7 @@ from labelstudio_sam2.errors import BackendError
 from labelstudio_sam2.labelstudio.assistant import Picture, Pictures
 from labelstudio_sam2.labelstudio.label_config import ImageTag, LabelConfig, parse_label_config
 from labelstudio_sam2.labelstudio.label_studio_tasks import Page
-from labelstudio_sam2.labelstudio.wire import Task
+from labelstudio_sam2.labelstudio.wire import PROJECT_ID, Task
 from labelstudio_sam2.ops.logging import request_id
 from labelstudio_sam2.recently_used import RecentlyUsed
 from labelstudio_sam2.stages import Stage, listening
@@ -38,8 +37,6 @@ OUTCOMES = ("done", "refused", "stale", "dropped")
 Key: TypeAlias = tuple[str, int]
 """Project and task."""
 Work: TypeAlias = Callable[[], None]
-
-_IS_ID = re.compile(r"\d{1,18}", re.ASCII)
 
 
 class Segmenter(Protocol):
@@ -120,7 +117,7 @@ class Prefetch:
         """
         try:
             self._segmenter.check_ready()
-            key = (project, task.number) if task.number is not None and _IS_ID.fullmatch(project) else None
+            key = (project, task.number) if task.number is not None and PROJECT_ID.fullmatch(project) else None
             if key is None or not (self._is_listed(key) or self._is_noticed(key)):
                 self._plan(task, label_config, project, key)
         except BackendError as error:

@@ -5,6 +5,7 @@ among them. `msgspec.Raw` keeps the RLE of a draft as a view of the body until a
 """
 
 import hashlib
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,6 +15,8 @@ from numpy.typing import NDArray
 
 from labelstudio_sam2.errors import BadJsonError, BadPromptError, BadRequestError
 from labelstudio_sam2.labelstudio.byte_list import read_byte_list, write_byte_list
+
+PROJECT_ID = re.compile(r"\d{1,18}", re.ASCII)
 
 _NOTHING = msgspec.Raw(b"null")
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
@@ -135,7 +138,7 @@ class PredictRequest(_AnyRequest, frozen=True, kw_only=True):
     def project_id(self) -> str:
         """The project's number, in digits; empty where there is none, as outside of Label Studio."""
         number = str(self.project or "").partition(".")[0]
-        return number if number.isascii() and number.isdecimal() and len(number) < 19 else ""
+        return number if PROJECT_ID.fullmatch(number) else ""
 
     @property
     def is_click(self) -> bool:

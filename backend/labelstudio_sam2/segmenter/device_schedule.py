@@ -149,7 +149,7 @@ class DeviceSchedule:
 
     def _wait(self, turn: "_Turn") -> None:
         try:
-            turn.called.wait(None if turn.urgency() is Urgency.PREFETCH else self._patience(turn))
+            turn.called.wait(None if turn.urgency() is Urgency.PREFETCH else self._longest_wait(turn))
         finally:  # also when the thread is interrupted
             with self._lock:
                 turn.has_device = turn.called.is_set()
@@ -159,7 +159,7 @@ class DeviceSchedule:
             raise BusyError("the device did not come free in time")
         self.check()
 
-    def _patience(self, turn: "_Turn") -> float:
+    def _longest_wait(self, turn: "_Turn") -> float:
         return min(self._wait_seconds, max(0.0, turn.by - time.monotonic()))
 
     def _hand_over(self, candidates: Sequence["_Turn"]) -> None:
